@@ -1,0 +1,158 @@
+"""Execute the notebooks, in order, each on its own: what run_all.sh calls."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROFILES = ("quick", "default", "paper")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        self.exit(2, f"run_all.sh: {message} (see ./run_all.sh --help)\n")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the options; a wrong one is one line and exit 2. Imports nothing beyond Python itself."""
+    parser = _Parser(prog="run_all.sh", description="Train what is missing and redraw every figure and table.")
+    add = parser.add_argument
+    add(
+        "--dataset",
+        default="planted",
+        metavar="NAME|FOLDER",
+        help="planted (default), a folder, or one under data/",
+    )
+    add("--profile", default="default", choices=PROFILES, help="how long to train, on how many seeds")
+    add("--seeds", type=_positive, default=0, metavar="N", help="number of seeds (default: the profile's)")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to train (default: auto)")
+    add(
+        "--jobs",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="trainings at a time (default: one a core; 1 on a GPU)",
+    )
+    add("--only", type=_chosen, default=notebooks(), metavar="01,03", help="these notebooks alone")
+    add("--out", type=Path, metavar="DIR", help="where to write (default: figures/DATASET)")
+    options = parser.parse_args(arguments)
+    if options.dataset != "planted":
+        folders = [Path(options.dataset), ROOT / "data" / options.dataset]
+        found = next((folder.resolve() for folder in folders if folder.is_dir()), None)
+        if found is None:
+            parser.error(f"--dataset needs to be planted, a folder or one under data/ (got {options.dataset!r})")
+        options.dataset = str(found)
+    options.out = (options.out or ROOT / "figures" / Path(options.dataset).name).resolve()
+    return options
+
+
+def notebooks() -> list[Path]:
+    """All notebooks, in reading order."""
+    return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"needs to be a whole number of at least 1 (got {text!r})")
+    return int(text)
+
+
+def _chosen(text: str) -> list[Path]:
+    numbers = text.split(",")
+    found = {path.name[:2]: path for path in notebooks()}
+    for number in numbers:
+        if number not in found:
+            raise argparse.ArgumentTypeError(f"needs numbers among {', '.join(found)} (got {number!r})")
+    return [path for number, path in found.items() if number in numbers]
+
+
+def main() -> int:
+    """Run the chosen notebooks and print what became of each."""
+    options = parse()
+    import joblib
+
+    from sea.data import DataError, load
+    from sea.runs import default_device
+
+    try:
+        load(options.dataset)
+        device = default_device(options.device)
+    except (DataError, ValueError) as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 2
+    parameters = {
+        "dataset": options.dataset,
+        "profile": options.profile,
+        "seeds": options.seeds,
+        "device": device,
+        "jobs": options.jobs or (1 if device == "cuda" else joblib.cpu_count()),
+        "runs": str(ROOT / "data" / "runs"),
+    }
+    os.environ["TQDM_DISABLE"] = "1"  # in the kernels: a bar would fill the notebook's output
+    rows = [[path.stem, "not run", "", ""] for path in options.only]
+    for row, path in zip(rows, options.only):
+        print(f"{path.stem} ...", flush=True)
+        start = time.perf_counter()
+        row[1], log = _execute(path, parameters, options.out)
+        row[2:] = f"{(time.perf_counter() - start) / 60:.1f}", str(log)
+        if row[1] == "interrupted":
+            break
+    _print_table([["notebook", "status", "minutes", "log"], *rows])
+    statuses = {row[1] for row in rows}
+    if "interrupted" in statuses:
+        print("Interrupted. Finished trainings are kept, and the same command goes on where this one stopped.")
+        return 130
+    print(f"Figures and tables: {options.out}")
+    return 1 if "failed" in statuses else 0
+
+
+def _execute(path: Path, parameters: dict, out: Path) -> tuple[str, Path]:
+    """Execute one notebook beside its destination, and move what it made there only if all of it succeeded."""
+    import papermill
+    from traitlets.config import Config
+
+    partial, log = out / f".partial-{path.stem}", out / "notebooks" / f"{path.stem}.log"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    log.parent.mkdir(exist_ok=True)
+    known = papermill.inspect_notebook(path)
+    given = {name: value for name, value in (parameters | {"out": str(partial)}).items() if name in known}
+    with log.open("w", encoding="utf-8") as stream:
+        try:
+            papermill.execute_notebook(
+                path,
+                partial / path.name,
+                given,
+                cwd=path.parent,
+                progress_bar=sys.stderr.isatty(),
+                stdout_file=stream,
+                stderr_file=stream,
+                config=Config(KernelManager={"transport": "ipc"}),  # no open port
+            )
+        except KeyboardInterrupt:
+            shutil.rmtree(partial)
+            return "interrupted", log
+        except Exception:
+            traceback.print_exc(file=stream)
+            os.replace(partial / path.name, log.with_suffix(".failed.ipynb"))
+            shutil.rmtree(partial)
+            return "failed", log
+    for made in partial.iterdir():
+        os.replace(made, (log.parent if made.suffix == ".ipynb" else out) / made.name)
+    partial.rmdir()
+    log.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+    return "done", log
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Every loss of the paper, each a short function on tensors. Rows are items unless said otherwise.
+
+Two of them are rewritten exactly, so that nothing of size N × N is stored: SoloSim streams over blocks
+of rows, and CLUB's average over all pairs is a matter of two moments.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sea.blocks import row_blocks
+
+
+def bpr(positive: Tensor, negative: Tensor, log_base: float = math.e) -> Tensor:
+    """Bayesian personalised ranking, Eq. (18): -mean log σ(s⁺ - s⁻), a scalar.
+
+    Args:
+        positive, negative: scores of the observed and of the sampled item, shape (batch,).
+        log_base: base of the logarithm. The released program takes 2, a constant factor of 1/ln 2 = 1.44.
+
+    Source: Rendle et al., UAI 2009.
+    """
+    return F.softplus(negative - positive).mean() / math.log(log_base)
+
+
+def embedding_norm(*tables: Tensor) -> Tensor:
+    """Regulariser Σ ‖T‖_F / B over the batch's embedding rows: norms neither squared nor per row.
+
+    This is what the framework behind the published BPR and LightGCN rows computes; the papers write squares.
+    """
+    return sum(table.norm() for table in tables) / len(tables[0])
+
+
+class _SoloSim(torch.autograd.Function):
+    """Value and gradients of Eq. (16) in one streaming pass; only O(N d) is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, anchor: Tensor, other: Tensor, tau: float) -> Tensor:
+        n = len(anchor)
+        wanted = any(ctx.needs_input_grad)
+        anchor = anchor / tau
+        grad_anchor, grad_other = torch.empty_like(anchor), torch.zeros_like(other)
+        total = anchor.new_zeros(())
+        for rows in row_blocks(n, n, anchor.device):
+            logits = anchor[rows] @ other.T  # (b, N)
+            total -= logits.diagonal(rows.start).sum()
+            peak = logits.amax(1, keepdim=True)
+            weights = logits.sub_(peak).exp_()
+            partition = weights.sum(1, keepdim=True)
+            total += (partition.log() + peak).sum()
+            if wanted:  # weights / partition is the softmax over j; dividing the narrow factors is cheaper
+                grad_anchor[rows] = (weights @ other) / partition - other[rows]
+                grad_other.addmm_(weights.T, anchor[rows] / partition)
+        if wanted:
+            ctx.save_for_backward(grad_anchor / (n * tau), (grad_other - anchor) / n)
+        return total / n
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple:
+        grad_anchor, grad_other = ctx.saved_tensors
+        return grad * grad_anchor, grad * grad_other, None
+
+
+def solosim(anchor: Tensor, other: Tensor, tau: float = 0.2) -> Tensor:
+    """SoloSimLoss, Eq. (16): -(1/N) Σ_i log [exp(â_i·ô_i/τ) / Σ_j exp(â_i·ô_j/τ)], hats are unit rows.
+
+    One-directional InfoNCE whose negatives are all other rows; log N minus it is a lower bound of the
+    mutual information. Memory is O(N d) beyond one block of rows, time O(N² d).
+
+    Args:
+        anchor, other: the two modalities' generic parts, shape (N, d) each (the paper: text, image).
+        tau: temperature, above 0.
+    """
+    if tau <= 0:
+        raise ValueError(f"'tau' needs to be above 0 in 'solosim' (got {tau!r})")
+    if anchor.shape != other.shape:
+        raise ValueError(
+            f"'anchor' and 'other' need the same shape in 'solosim' (got {tuple(anchor.shape)}, {tuple(other.shape)})"
+        )
+    return _SoloSim.apply(F.normalize(anchor, dim=1), F.normalize(other, dim=1), tau)
+
+
+def info_nce(a: Tensor, b: Tensor, tau: float = 0.2) -> Tensor:
+    """InfoNCE in its usual two-directional form, the mean of SoloSim read both ways (SEAc, SEAd).
+
+    Source: van den Oord et al., arXiv 1807.03748. Arguments as in `solosim`.
+    """
+    return (solosim(a, b, tau) + solosim(b, a, tau)) / 2
+
+
+def club(mu: Tensor, logvar: Tensor, unique: Tensor) -> Tensor:
+    """CLUB, Eqs. (14, 15): E_p(g,u)[log q(u|g)] - E_p(g)p(u)[log q(u|g)] for a Gaussian q, a scalar in nats.
+
+    The second expectation runs over all N² pairs and needs two moments of u only,
+    mean_j (μ_i - u_j)² = Var(u) + (μ_i - ū)², so it costs O(N d) and has no sampling noise.
+
+    Args:
+        mu, logvar: mean and log-variance of q(u|g_i), shape (..., N, d).
+        unique: u, shape (..., N, d). Leading dimensions are averaged over.
+
+    Source: Cheng et al., ICML 2020.
+    """
+    mean = unique.mean(-2, keepdim=True)
+    spread = (unique - mean).square().mean(-2, keepdim=True)
+    paired = (mu - unique).square()
+    all_pairs = spread + (mu - mean).square()
+    return ((all_pairs - paired) * (-logvar).exp() / 2).sum(-1).mean()
+
+
+def negative_l2(generic: Tensor, unique: Tensor) -> Tensor:
+    """Negative squared distance of the two parts of one modality, Eq. (30): -mean (g - u)². Unbounded below."""
+    return -(generic - unique).square().mean()
+
+
+def orthogonal(a: Tensor, b: Tensor) -> Tensor:
+    """The usual orthogonality penalty between two modalities' unique parts: mean over items of cos²(a_i, b_i).
+
+    For isotropic random rows in R^d its expected value is exactly 1/d.
+    """
+    return F.cosine_similarity(a, b, dim=-1).square().mean()
+
+
+class ConditionalGaussian(nn.Module):
+    """q(u|g) = N(u; μ(g), diag exp(logvar(g))) of CLUB, fitted by maximum likelihood in turn with the model.
+
+    μ and logvar are each Linear-ReLU-Linear, with a tanh on logvar. All heads (one shared by the
+    modalities, or one for each) are evaluated in one batched product.
+
+    Args:
+        width: width of g and u.
+        hidden: width of the hidden layer of each net.
+        heads: number of independent q's.
+        lr: step size of q's own Adam.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        width: int = 32,
+        hidden: int = 8,
+        heads: int = 1,
+        lr: float = 1e-4,
+        *,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+
+        def uniform(*shape: int, fan_in: int) -> nn.Parameter:
+            bound = fan_in**-0.5
+            values = torch.rand(*shape, generator=generator) * 2 * bound - bound
+            return nn.Parameter(values, requires_grad=False)
+
+        # the μ net and the logvar net lie side by side: the first layer's columns, the second layer's blocks
+        self.weight1 = uniform(heads, width, 2 * hidden, fan_in=width)
+        self.bias1 = uniform(heads, 1, 2 * hidden, fan_in=width)
+        self.weight2 = uniform(2, heads, hidden, width, fan_in=hidden)
+        self.bias2 = uniform(2, heads, 1, width, fan_in=hidden)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=lr, fused=True)
+
+    def forward(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """μ(g) and logvar(g), each of g's shape (heads, N, width)."""
+        hidden = torch.baddbmm(self.bias1, g, self.weight1).relu()  # (heads, N, 2 hidden)
+        for_mu, for_logvar = hidden.chunk(2, dim=-1)
+        mu = torch.baddbmm(self.bias2[0], for_mu, self.weight2[0])
+        logvar = torch.baddbmm(self.bias2[1], for_logvar, self.weight2[1]).tanh()
+        return mu, logvar
+
+    def negative_log_likelihood(self, g: Tensor, u: Tensor) -> Tensor:
+        """-mean log q(u|g) up to the constant (d/2) log 2π, summed over heads."""
+        mu, logvar = self(g)
+        return ((mu - u).square() * (-logvar).exp() + logvar).sum((0, 2)).mean() / 2
+
+    @torch.enable_grad()
+    def fit(self, g: Tensor, u: Tensor, steps: int) -> None:
+        """Take `steps` full-batch Adam steps on the likelihood of the pairs (g, u), shape (heads, N, width)."""
+        parameters = list(self.parameters())
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        try:
+            for _ in range(steps):
+                for parameter, grad in zip(
+                    parameters, torch.autograd.grad(self.negative_log_likelihood(g, u), parameters)
+                ):
+                    parameter.grad = grad
+                self.optimizer.step()
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+                parameter.grad = None

@@ -1,0 +1,40 @@
+"""The contract between a model and everything else."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Recommender(nn.Module):
+    """A model knows its parameters, its loss for a batch, and its final vectors; a score is their dot product.
+
+    A model is built as `Model(dataset, generator=generator, **settings)`. `defaults` names the settings of
+    the training loop that belong to its published setting, and may be overruled by a run.
+
+    A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
+    submodule that owns it keeps its optimiser as an attribute `optimizer`: the training loop stores both.
+    """
+
+    lr = 1e-3
+
+    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The terms of the objective for a batch of (user, positive item, negative item), each (batch,).
+
+        Returns scalars by name, weights included: their sum is what is minimised.
+        """
+        raise NotImplementedError
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """Final user and item vectors, (n_users, d) and (n_items, d)."""
+        raise NotImplementedError
+
+    def before_epoch(self, generator: torch.Generator) -> None:
+        """Optional hook, at the start of an epoch: redraw a graph, for example."""
+
+    def after_step(self) -> None:
+        """Optional hook, after each step of the optimiser: fit CLUB's q, for example."""
+
+
+def xavier(kind: str, *shape: int, generator: torch.Generator) -> nn.Parameter:
+    """A table with Xavier initial values, `kind` is "normal" or "uniform"."""
+    fill = {"normal": nn.init.xavier_normal_, "uniform": nn.init.xavier_uniform_}[kind]
+    return nn.Parameter(fill(torch.empty(*shape), generator=generator))

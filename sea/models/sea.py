@@ -1,0 +1,129 @@
+"""SEA: separate learning for multimedia recommendation."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sea import losses
+from sea.data import Dataset
+from sea.graphs import Graph, bipartite, knn, layer_sum, propagate
+from sea.models.base import Recommender, xavier
+from sea.separate import SeparateLearning, linear
+
+
+class SEA(Recommender):
+    """Separate learning (SEA): a GNN for each modality on users and items, an item graph, and `SeparateLearning`.
+
+    For each modality m, with T_m its transformed features (see `SeparateLearning`):
+
+        x_m = unit rows of [P_m ; MLP_m(T_m)]      P_m (n_users, d) learned; MLP: Linear(4d)-LeakyReLU-Linear(d)
+        e_m = Σ_{l=0..L_ui} Â^l x_m                                                          Eqs. (6, 7)
+        users = [w_m · e_m,user]_m                  concatenated, w (n_users, M) learned, about 1/M at the start
+        items = E + S^{L_ii} E,  E = [e_m,item]_m   S = Σ_m c_m S_m, frozen kNN graphs      Eqs. (8-12, 17)
+        loss  = BPR + α L_align + β L_distance                                              Eqs. (18, 19)
+
+    Defaults are the released program's. Where it differs from the paper, the paper's version is a setting:
+    `bpr_log_base` (e in the paper), `learn_graph_weights` (Eq. 11 calls c learnable; released: constants),
+    and SeparateLearning's `club_released` and `q_shared`. Scores use the present parameters; the released
+    program's are one batch old.
+
+    Args:
+        dataset: with at least two modalities.
+        dim: d, the width for each modality; final vectors are M · d wide.
+        layers_ui, layers_ii: L_ui and L_ii.
+        k: neighbours of an item in each S_m, itself included.
+        image_weight: c of the modality "image"; the others share the rest evenly. Without a modality of that
+            name all weigh the same.
+        learn_graph_weights: softmax weights, learned from there on.
+        bpr_log_base: base of BPR's logarithm.
+        separation: all settings of `SeparateLearning`.
+    """
+
+    lr = 1e-4
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        dim: int = 64,
+        layers_ui: int = 2,
+        layers_ii: int = 1,
+        k: int = 10,
+        image_weight: float = 0.1,
+        learn_graph_weights: bool = False,
+        bpr_log_base: float = 2.0,
+        generator: torch.Generator,
+        **separation: object,
+    ):
+        super().__init__()
+        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        self.layers_ui, self.layers_ii, self.bpr_log_base = layers_ui, layers_ii, bpr_log_base
+        self.separate = SeparateLearning(features, encoder_width=4 * dim, generator=generator, **separation)
+        self.mlps = nn.ModuleDict({m: nn.Sequential(nn.LeakyReLU(), linear(4 * dim, dim, generator)) for m in features})
+        self.preferences = nn.ParameterDict(
+            {m: xavier("normal", dataset.n_users, dim, generator=generator) for m in features}
+        )
+        draws = torch.randn(dataset.n_users, len(features), generator=generator)
+        spread = math.sqrt(2 / (dataset.n_users + len(features)))  # Xavier's, for this shape
+        self.user_weights = nn.Parameter((draws * spread).softmax(dim=1))
+        self.user_item = bipartite(dataset.train, dataset.n_users, dataset.n_items)
+        graphs = {m: knn(values, k) for m, values in features.items()}
+        weights = modality_weights(list(features), image_weight)
+        self.graph_logits = None
+        if learn_graph_weights:
+            self.graph_logits = nn.Parameter(weights.log())
+            self.item_item = nn.ModuleList([Graph(graph) for graph in graphs.values()])
+        else:
+            fused = sum(float(c) * graph for c, graph in zip(weights, graphs.values()))
+            self.item_item = nn.ModuleList([Graph(fused)])
+
+    def _encode(self) -> tuple[Tensor, Tensor, dict]:
+        readings = self.separate()
+        x = torch.cat(
+            [
+                F.normalize(torch.cat([self.preferences[m], mlp(readings[m].encoder)]), dim=1)
+                for m, mlp in self.mlps.items()
+            ],
+            dim=1,
+        )  # (n_users + n_items, M d): the modalities side by side, so that one product serves them all
+        n_users, modalities = self.user_weights.shape
+        users, items = layer_sum(self.user_item, x, self.layers_ui).split([n_users, len(x) - n_users])
+        users = (users.view(n_users, modalities, -1) * self.user_weights[:, :, None]).flatten(1)
+        return users, items + self._along_items(items), readings
+
+    def _along_items(self, items: Tensor) -> Tensor:
+        for _ in range(self.layers_ii):
+            steps = torch.stack([propagate(graph, items) for graph in self.item_item])
+            weights = 1 if self.graph_logits is None else self.graph_logits.softmax(0)[:, None, None]
+            items = (weights * steps).sum(0)
+        return items
+
+    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """BPR on the batch; alignment and distancing over all items."""
+        user_vectors, item_vectors, readings = self._encode()
+        u = F.embedding(users, user_vectors)  # (batch, d); unlike indexing, its gradient is deterministic
+        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
+        rec = losses.bpr((u * p).sum(1), (u * n).sum(1), self.bpr_log_base)
+        return {"rec": rec, **self.separate.loss(readings)}
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """The fused user and item vectors."""
+        users, items, _ = self._encode()
+        return users, items
+
+    def after_step(self) -> None:
+        """Fit CLUB's q."""
+        self.separate.fit_q()
+
+
+def modality_weights(modalities: list[str], image_weight: float) -> Tensor:
+    """c_m of Eq. (11): `image_weight` for "image", the others evenly; evenly for all if there is no "image"."""
+    if not 0 < image_weight < 1:
+        raise ValueError(f"'image_weight' needs to lie between 0 and 1 in 'SEA' (got {image_weight!r})")
+    count = len(modalities)
+    if "image" not in modalities:
+        return torch.full((count,), 1 / count)
+    rest = (1 - image_weight) / (count - 1)
+    return torch.tensor([image_weight if m == "image" else rest for m in modalities])

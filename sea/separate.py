@@ -1,0 +1,210 @@
+"""The paper's contribution as one module: split each modality's item features, align, distance."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sea import losses
+
+ALIGN = ("solosim", "info_nce", "none")
+DISTANCE = ("club", "negative_l2", "orthogonal", "none")
+
+
+class Reading(NamedTuple):
+    """What is read of one modality's transformed features; a part that no setting needs is None."""
+
+    encoder: Tensor | None  # (n_items, encoder_width), what a recommender goes on with
+    head: Tensor | None  # (n_items, 64), the projection head's first layer, of the generic half
+    generic: Tensor | None  # (n_items, 32), linear in the generic half
+    unique: Tensor | None  # (n_items, 32), linear in the unique half
+
+
+def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """`nn.Linear` with its default initial law, U(-1/√inputs, 1/√inputs), drawn from `generator`."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
+    return layer
+
+
+class SeparateLearning(nn.Module):
+    """SEA's plug-in for any encoder of multimodal items (Section 4.2), with two modalities or more.
+
+    A square linear layer transforms each modality's raw features, X_m -> T_m (n_items, d_m); the first
+    half of T_m's columns is the modal-generic part, the rest the modal-unique one. Then
+
+        L_align     pulls the generic halves of different modalities together, Eq. (16), read through
+                    a head Linear-BN-ReLU-Linear-BN-ReLU-Linear for each modality
+        L_distance  pushes generic and unique apart within each modality, Eqs. (14, 15), read through
+                    linear maps to 32 columns
+
+    and the loss is α L_align + β mean_m L_distance (Eq. 19, where the two modalities' terms are halved).
+    With three modalities or more, L_align is the mean over their pairs, in each the later one in
+    alphabetical order being the anchor (text before image, as in the paper).
+
+    Everything that reads T_m is linear in it at first. So the readers are stacked and multiplied with the
+    square layer's weights before they meet the features: same values and gradients, and T_m, with the
+    (n_items, d_m) product behind it, is never formed.
+
+    In a recommender of one's own:
+
+        self.separate = SeparateLearning(features, encoder_width=64, generator=generator)  # construction
+        readings = self.separate(); item_inputs = readings["image"].encoder                # forward
+        terms = {"rec": bpr, **self.separate.loss(readings)}                               # loss
+        self.separate.fit_q()                                                              # after each step
+
+    Args:
+        features: raw item features by modality, (n_items, d_m) float, at least two modalities.
+        encoder_width: columns of the linear read-out of T_m that the recommender builds on; 0 for none.
+        align: "solosim" (SEAa, SEAb), "info_nce" (SEAc, SEAd) or "none" (w/o Alignment).
+        distance: "club" (SEAa, SEAc), "negative_l2" (SEAb, SEAd), "none" (w/o Distancing), or "orthogonal":
+            the paradigm that the paper argues against, with the subtraction split u_m = x_m - g_m (x_m is
+            then read from all of T_m) and mean cos² between the unique parts of each two modalities.
+        alpha, beta: weights of the two terms.
+        tau: temperature of the alignment.
+        hidden, width: head's hidden and output width; `width` is also that of the generic and unique read-outs.
+        q_hidden, q_steps, q_lr, q_shared: CLUB's q: hidden width, Adam steps after each batch, their size,
+            and whether the modalities share one q (as released).
+        club_released: as released, each modality's estimate is halved and clamped at zero; False leaves
+            Eq. (15) as it is printed.
+        generator: source of the initial weights.
+
+    Raises:
+        ValueError: fewer than two modalities, or an unknown `align` or `distance`.
+    """
+
+    def __init__(
+        self,
+        features: dict[str, Tensor],
+        encoder_width: int = 0,
+        *,
+        align: str = "solosim",
+        distance: str = "club",
+        alpha: float = 0.012,
+        beta: float = 0.006,
+        tau: float = 0.2,
+        hidden: int = 64,
+        width: int = 32,
+        q_hidden: int = 8,
+        q_steps: int = 50,
+        q_lr: float = 1e-4,
+        q_shared: bool = True,
+        club_released: bool = True,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        _one_of("align", align, ALIGN)
+        _one_of("distance", distance, DISTANCE)
+        if len(features) < 2:
+            raise ValueError(f"'features' needs at least two modalities in 'SeparateLearning' (got {list(features)})")
+        self.align, self.distance, self.alpha, self.beta, self.tau = align, distance, alpha, beta, tau
+        self.q_steps, self.q_shared, self.club_released = q_steps, q_shared, club_released
+        self.modalities = sorted(features)
+        self.transform, self.readers, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        for m in self.modalities:
+            size = features[m].shape[1]
+            half = size // 2
+            self.register_buffer(f"features_{m}", features[m], persistent=False)
+            self.transform[m] = linear(size, size, generator)
+            self.readers[m] = readers = nn.ModuleDict()
+            if encoder_width:
+                readers["encoder"] = linear(size, encoder_width, generator)
+            if align != "none":
+                readers["head"] = linear(half, hidden, generator)
+                self.heads[m] = _head(hidden, width, generator)
+            if distance != "none":
+                readers["generic"] = linear(half, width, generator)
+                readers["unique"] = linear(size if distance == "orthogonal" else size - half, width, generator)
+        self.q = None
+        if distance == "club":
+            heads = 1 if q_shared else len(self.modalities)
+            self.q = losses.ConditionalGaussian(width, q_hidden, heads, q_lr, generator=generator)
+        self._pairs = None  # the last batch's (generic, unique), what q is fitted on
+
+    def forward(self) -> dict[str, Reading]:
+        """Read every modality's transformed features, for all items, by one product with the raw features."""
+        return {m: self._read(m) for m in self.modalities}
+
+    def _read(self, m: str) -> Reading:
+        transform, readers, features = self.transform[m], self.readers[m], getattr(self, f"features_{m}")
+        half = features.shape[1] // 2
+        weights, biases = [], []
+        for name, reader in readers.items():
+            columns = {"encoder": slice(None), "head": slice(half), "generic": slice(half)}.get(name)
+            if columns is None:  # unique: its own half, or all of T_m for the subtraction split
+                columns = slice(None) if self.distance == "orthogonal" else slice(half, None)
+            weights.append(reader.weight @ transform.weight[columns])
+            biases.append(reader.weight @ transform.bias[columns] + reader.bias)
+        if not weights:
+            return Reading(None, None, None, None)
+        stacked = nn.functional.linear(features, torch.cat(weights), torch.cat(biases))  # (n_items, Σ widths)
+        parts = dict(zip(readers, stacked.split([len(weight) for weight in weights], dim=1)))
+        if self.distance == "orthogonal":
+            parts["unique"] = parts["unique"] - parts["generic"]
+        return Reading(*(parts.get(name) for name in Reading._fields))
+
+    def loss(self, readings: dict[str, Reading]) -> dict[str, Tensor]:
+        """The weighted terms {"align": α L_align, "distance": β L_distance} of Eq. (19), over all items."""
+        terms = {}
+        if self.align != "none":
+            terms["align"] = self.alpha * self._align(readings)
+        if self.distance != "none":
+            terms["distance"] = self.beta * self._distance(readings)
+        return terms
+
+    def _align(self, readings: dict[str, Reading]) -> Tensor:
+        loss = getattr(losses, self.align)
+        heads = [self.heads[m](readings[m].head) for m in self.modalities]
+        pairs = [loss(heads[j], heads[i], self.tau) for i, j in self._modality_pairs()]
+        return torch.stack(pairs).mean()
+
+    def _modality_pairs(self) -> list[tuple[int, int]]:
+        count = len(self.modalities)
+        return [(i, j) for i in range(count) for j in range(i + 1, count)]
+
+    def _distance(self, readings: dict[str, Reading]) -> Tensor:
+        generic = torch.stack([readings[m].generic for m in self.modalities])  # (M, n_items, width)
+        unique = torch.stack([readings[m].unique for m in self.modalities])
+        if self.distance == "negative_l2":
+            return losses.negative_l2(generic, unique)
+        if self.distance == "orthogonal":
+            pairs = [losses.orthogonal(unique[i], unique[j]) for i, j in self._modality_pairs()]
+            return torch.stack(pairs).mean()
+        self._pairs = self._for_q(generic.detach()), self._for_q(unique.detach())
+        mu, logvar = self.q(self._for_q(generic))
+        shape = unique.shape
+        estimates = torch.stack(
+            [losses.club(*parts) for parts in zip(mu.view(shape), logvar.view(shape), unique)]
+        )  # (M,)
+        return (estimates / 2).clamp(min=0).mean() if self.club_released else estimates.mean()
+
+    def _for_q(self, parts: Tensor) -> Tensor:
+        return parts.flatten(0, 1)[None] if self.q_shared else parts  # (heads, rows, width)
+
+    def fit_q(self) -> None:
+        """Take q's steps on the parts that the last batch was trained on; call it after each model step.
+
+        Those parts are one model step old, as when the released program stores and reuses them; reading
+        them anew would cost another pass over the features.
+        """
+        if self._pairs is not None:
+            self.q.fit(*self._pairs, self.q_steps)
+            self._pairs = None
+
+
+def _head(hidden: int, width: int, generator: torch.Generator) -> nn.Sequential:
+    """The projection head from its first Linear on (that one is a stacked reader)."""
+    return nn.Sequential(
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        linear(hidden, hidden, generator),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        linear(hidden, width, generator),
+    )
+
+
+def _one_of(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"'{argument}' needs to be one of {', '.join(choices)} in 'SeparateLearning' (got {value!r})")

@@ -1,0 +1,232 @@
+"""The loop: batches, negatives, early stopping, resume."""
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sea.data import Dataset
+from sea.evaluate import evaluate
+from sea.models.base import Recommender
+
+MONITOR = "recall@20"
+
+
+@dataclass
+class Fit:
+    """How a training went.
+
+    Attributes:
+        history: a dict per epoch: its number, "loss/..." (mean over batches, by term), "valid/..." metrics,
+            "seconds" of training and "seconds_evaluate".
+        best: index into `history` of the best epoch, the first of equals; -1 before there is one.
+        stopped: "" while it runs; then "patience", "epochs", or "diverged" (a loss became NaN or infinite; the
+            best epoch so far is kept).
+    """
+
+    history: list[dict] = field(default_factory=list)
+    best: int = -1
+    stopped: str = ""
+
+
+class NegativeSampler:
+    """One negative for each positive, uniform over the items that occur in train but not with that user.
+
+    Without rejection: if p_0 < p_1 < ... are the ranks of a user's train items among the train items, then
+    the r-th free item has rank r + #{j : p_j - j ≤ r}, a binary search. Any number of pairs takes a handful
+    of vectorised operations on `device`.
+
+    Raises:
+        ValueError: a user has all train items, so that no negative exists.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device):
+        offsets, items = dataset.lists["train"]
+        occurring = np.unique(items)
+        counts = np.diff(offsets)
+        if counts.max() >= len(occurring):
+            user = int(counts.argmax())
+            raise ValueError(
+                f"'dataset' needs an item in train that user {user} doesn't have, to draw negatives "
+                f"(got all {len(occurring)})"
+            )
+        ranks = np.searchsorted(occurring, items)
+        within = np.arange(len(items)) - np.repeat(offsets[:-1], counts)
+        owners = np.repeat(np.arange(dataset.n_users), counts)
+        self.stride = len(occurring) + 1
+        arrays = (owners * self.stride + ranks - within, offsets[:-1], len(occurring) - counts, occurring)
+        self.keys, self.offsets, self.free, self.items = (torch.from_numpy(a).to(device) for a in arrays)
+
+    def __call__(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """A negative item for each of `users`, shape and device as given."""
+        draws = torch.rand(users.shape, generator=generator, device=users.device, dtype=torch.float64)
+        free = self.free[users]
+        r = (draws * free).long().clamp_(max=free - 1)
+        taken = torch.searchsorted(self.keys, users * self.stride + r, right=True) - self.offsets[users]
+        return self.items[r + taken]
+
+
+def fit(
+    model: Recommender,
+    dataset: Dataset,
+    *,
+    lr: float,
+    batch_size: int = 2048,
+    epochs: int = 1000,
+    patience: int = 20,
+    generator: torch.Generator,
+    state: Path | None = None,
+    progress: bool = True,
+) -> Fit:
+    """Train with Adam, evaluate on valid after every epoch, stop early, leave the best epoch's weights in `model`.
+
+    Each epoch passes once over the shuffled train pairs, the short last batch included. Selection is on
+    unrounded validation Recall@20; training stops after more than `patience` epochs without a better one, as
+    the framework behind the published tables counts.
+
+    Args:
+        model: on its device; `generator` (order and negatives) needs to be on the same.
+        lr: Adam's step size.
+        state: a file that holds everything after each epoch, replaced atomically. If it is there already,
+            training goes on from it, and on a CPU, with as many threads as before, ends with the numbers that
+            it would have had uninterrupted.
+        progress: show a bar.
+    """
+    device = next(model.parameters()).device
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr, fused=True)
+    optimizers = {"model": optimizer} | {
+        name: module.optimizer for name, module in model.named_modules() if hasattr(module, "optimizer")
+    }
+    sampler = NegativeSampler(dataset, device)
+    pairs = torch.from_numpy(dataset.train).to(device)
+    result, best = Fit(), {}
+    if state is not None and state.exists():
+        result, best = _restore(state, model, optimizers, generator)
+    bar = tqdm(total=epochs, initial=len(result.history), disable=None if progress else True, unit="epoch")
+    with bar:
+        while not result.stopped:
+            row = _epoch(model, optimizer, sampler, pairs, batch_size, generator)
+            finite = all(np.isfinite(value) for value in row.values())
+            if finite:
+                row |= _validate(model, dataset)
+            result.history.append({"epoch": len(result.history), **row})
+            if finite and (result.best < 0 or row[f"valid/{MONITOR}"] > _best_value(result)):
+                result.best = len(result.history) - 1
+                best = {name: value.clone() for name, value in model.state_dict().items()}
+            result.stopped = _verdict(result, finite, epochs, patience)
+            if state is not None:
+                _store(state, model, optimizers, generator, result, best)
+            bar.update()
+            bar.set_postfix_str(f"valid {MONITOR} {_best_value(result):.4f}" if best else "")
+    if not best:
+        raise FloatingPointError("the loss became NaN or infinite in the first epoch")
+    model.load_state_dict(best)
+    return result
+
+
+def _best_value(result: Fit) -> float:
+    return result.history[result.best][f"valid/{MONITOR}"]
+
+
+def _verdict(result: Fit, finite: bool, epochs: int, patience: int) -> str:
+    done = len(result.history)
+    if not finite:
+        return "diverged"
+    if done - 1 - result.best > patience:
+        return "patience"
+    return "epochs" if done >= epochs else ""
+
+
+def _epoch(
+    model: Recommender,
+    optimizer: torch.optim.Optimizer,
+    sampler: NegativeSampler,
+    pairs: Tensor,
+    batch_size: int,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    start = time.perf_counter()
+    model.train()
+    model.before_epoch(generator)
+    users, positives = pairs[torch.randperm(len(pairs), generator=generator, device=pairs.device)].unbind(1)
+    negatives = sampler(users, generator)
+    totals: dict[str, Tensor] = {}
+    batches = list(zip(*(column.split(batch_size) for column in (users, positives, negatives))))
+    for batch in batches:
+        terms = model.loss(*batch)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+        model.after_step()
+        for name, value in terms.items():
+            totals[name] = totals.get(name, 0) + value.detach()
+    row = {f"loss/{name}": float(total) / len(batches) for name, total in totals.items()}
+    return row | {"seconds": time.perf_counter() - start}
+
+
+@torch.no_grad()
+def _validate(model: Recommender, dataset: Dataset) -> dict[str, float]:
+    start = time.perf_counter()
+    model.eval()
+    means = evaluate(*model.vectors(), dataset, "valid").mean()
+    row = {f"valid/{name}": value for name, value in means.items()}
+    return row | {"seconds_evaluate": time.perf_counter() - start}
+
+
+def _store(
+    path: Path,
+    model: Recommender,
+    optimizers: dict[str, torch.optim.Optimizer],
+    generator: torch.Generator,
+    result: Fit,
+    best: dict[str, Tensor],
+) -> None:
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best/{name}": value for name, value in best.items()}
+    for owner, optimizer in optimizers.items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{owner}/{index}/{name}": value for name, value in moments.items()}
+    tensors["generator"] = generator.get_state()
+    metadata = {"fit": json.dumps(vars(result))}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def _restore(
+    path: Path,
+    model: Recommender,
+    optimizers: dict[str, torch.optim.Optimizer],
+    generator: torch.Generator,
+) -> tuple[Fit, dict[str, Tensor]]:
+    with safe_open(path, "pt") as file:
+        result = Fit(**json.loads(file.metadata()["fit"]))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    generator.set_state(tensors.pop("generator"))
+    device = next(model.parameters()).device
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition("/")
+        groups[kind][rest] = value
+    model.load_state_dict(groups["model"])
+    for owner, optimizer in optimizers.items():
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in groups["optimizer"].items():
+            of, index, key = name.rsplit("/", 2)
+            if of == owner:
+                moments.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return result, {name: value.to(device) for name, value in groups["best"].items()}
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call `write` with a temporary path, then move that to `path`: a reader sees the old file or the whole new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    os.replace(temporary, path)
