@@ -149,12 +149,15 @@ def _read_inter(path: Path) -> pd.DataFrame:
         missing = [column for column in COLUMNS if column not in header]
         if missing:
             raise DataError(f"{path}:1: needs a column {missing[0]} (got {', '.join(map(str, header))})")
-        frame = pd.read_csv(path, usecols=list(COLUMNS), skip_blank_lines=False, low_memory=False, **options)
+        frame = pd.read_csv(path, skip_blank_lines=False, low_memory=False, **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: needs to be a tab-separated table ({reason})") from None
     if frame.empty:
         raise DataError(f"{path}:2: needs at least one interaction (got none)")
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the surplus for row names
+        raise DataError(f"{path}:2: needs {len(header)} fields, as the header has (got more)")
+    frame = frame[list(COLUMNS)]
     for column in ("userID", "itemID"):
         _check_column(path, frame[column], "a whole number of at least 0", lambda v: (v < 0) | (v % 1 != 0))
     _check_column(path, frame["x_label"], "0 (train), 1 (valid) or 2 (test)", lambda v: ~v.isin([0, 1, 2]))
@@ -188,8 +191,6 @@ def _read_features(path: Path) -> np.ndarray:
     try:
         raw = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        if "allow_pickle" in str(error):
-            error = "it holds Python objects, which are never unpickled"
         raise DataError(f"{path}: needs to be a complete npy file of floats ({error})") from None
     if raw.ndim != 2 or raw.dtype.kind != "f" or raw.dtype.itemsize > 8:
         raise DataError(

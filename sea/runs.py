@@ -20,7 +20,7 @@ from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy import stats
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from sea.data import Dataset, load
 from sea.evaluate import Scores, evaluate

@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+import torch
+
+from sea.data import Dataset, planted
+
+
+@pytest.fixture(scope="session")
+def world() -> Dataset:
+    """A planted world of seconds."""
+    return planted(60, 40, n_factors=2, widths={"image": 12, "text": 7}, mean_interactions=12, seed=1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def dataset_of(train: list, valid: list, test: list, n_users: int, n_items: int) -> Dataset:
+    """A hand-made dataset from lists of pairs, with random features."""
+    rng = np.random.default_rng(0)
+    features = {m: rng.standard_normal((n_items, 6)).astype(np.float32) for m in ("image", "text")}
+    splits = [np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in (train, valid, test)]
+    return Dataset("toy", *splits, features=features, n_users=n_users, n_items=n_items)

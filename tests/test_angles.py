@@ -1,0 +1,76 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from sea import angles
+
+DIMENSIONS = [2, 3, 4, 8, 64, 513]
+
+
+def moment(n: int, power: int) -> float:
+    value, _ = integrate.quad(
+        lambda t: (t - math.pi / 2) ** power * float(angles.pdf(t, n)),
+        0,
+        math.pi,
+        epsabs=1e-14,
+        epsrel=1e-12,
+        limit=400,
+    )
+    return value
+
+
+@pytest.mark.parametrize("n", DIMENSIONS)
+def test_density_integrates_to_one_and_has_the_closed_moments(n):
+    assert moment(n, 0) == pytest.approx(1, abs=1e-10)
+    assert moment(n, 2) == pytest.approx(angles.variance(n), rel=1e-9)
+    assert moment(n, 4) / moment(n, 2) ** 2 - 3 == pytest.approx(angles.kurtosis(n), abs=1e-8)
+
+
+@pytest.mark.parametrize("n", DIMENSIONS)
+def test_cdf_is_the_integral_of_the_density(n):
+    for theta in (0.3, 1.2, math.pi / 2, 2.0, 3.0):
+        integral, _ = integrate.quad(lambda t: float(angles.pdf(t, n)), 0, theta, epsabs=1e-13, limit=400)
+        assert float(angles.cdf(theta, n)) == pytest.approx(integral, abs=1e-10)
+
+
+def test_values_that_can_be_worked_out_by_hand():
+    assert angles.variance(2) == pytest.approx(math.pi**2 / 12)  # uniform on [0, π]
+    assert angles.variance(3) == pytest.approx(math.pi**2 / 4 - 2)  # density ½ sin θ
+    assert angles.kurtosis(2) == pytest.approx(-1.2)
+    assert float(angles.pdf(0.7, 2)) == pytest.approx(1 / math.pi)
+    assert float(angles.pdf(0.7, 3)) == pytest.approx(math.sin(0.7) / 2)
+    assert angles.halfwidth(2, 0.5) == pytest.approx(math.pi / 4)
+    assert angles.halfwidth(3, 0.95) == pytest.approx(math.asin(0.95))  # cos θ is uniform
+    assert (angles.pdf([-0.1, 3.2], 3) == 0).all()
+    assert angles.pdf([0.0, math.pi], 2) == pytest.approx([1 / math.pi] * 2)
+
+
+@pytest.mark.parametrize("n", DIMENSIONS)
+def test_halfwidth_holds_its_share(n):
+    h = angles.halfwidth(n, 0.95)
+    assert float(angles.cdf(math.pi / 2 + h, n) - angles.cdf(math.pi / 2 - h, n)) == pytest.approx(0.95, abs=1e-10)
+
+
+@pytest.mark.parametrize("n", [2, 3, 64])
+def test_simulated_angles_follow_the_law(n):
+    sample = angles.sample(n, 20_000, np.random.default_rng(5))
+    assert stats.kstest(sample, lambda t: angles.cdf(t, n)).pvalue > 1e-3
+
+
+def test_sample_is_the_generators_alone_and_blocks_do_not_matter():
+    first = angles.sample(1_000_000, 5, np.random.default_rng(1))  # two vectors a block
+    assert (first == angles.sample(1_000_000, 5, np.random.default_rng(1))).all()
+    assert np.abs(first - math.pi / 2).max() < 6e-3  # six standard deviations
+
+
+@pytest.mark.parametrize("n", [1, 0, -3, 2.5, True])
+def test_a_wrong_dimension_is_named(n):
+    with pytest.raises(ValueError, match=r"'n' needs to be a whole number of at least 2 in 'pdf' \(got"):
+        angles.pdf(1.0, n)
+
+
+def test_a_wrong_level_is_named():
+    with pytest.raises(ValueError, match="'level' needs to lie between 0 and 1"):
+        angles.halfwidth(3, 1.5)

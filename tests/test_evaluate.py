@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from conftest import dataset_of
+from sklearn.metrics import ndcg_score
+from torchmetrics.functional.retrieval import retrieval_normalized_dcg, retrieval_recall
+
+from sea import blocks
+from sea.evaluate import evaluate
+
+
+def independent(users, items, dataset, split, k):
+    """Recall and NDCG per user by torchmetrics, on explicit score rows."""
+    recall, ndcg = {}, {}
+    scores = users @ items.T
+    train, targets = dataset.train, getattr(dataset, split)
+    for user in range(dataset.n_users):
+        seen = train[train[:, 0] == user, 1]
+        wanted = targets[targets[:, 0] == user, 1]
+        if not len(seen) or not len(wanted):
+            continue
+        row = scores[user].clone()
+        row[seen] = row.min() - 1 - torch.arange(len(seen)) * 1e-3  # below all, and no ties
+        relevant = torch.zeros(len(row), dtype=torch.bool)
+        relevant[wanted] = True
+        recall[user] = float(retrieval_recall(row, relevant, top_k=k))
+        ndcg[user] = float(retrieval_normalized_dcg(row, relevant, top_k=k))
+        assert ndcg[user] == pytest.approx(ndcg_score([relevant.numpy()], [row.numpy()], k=k), abs=1e-5)
+    return recall, ndcg
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+@pytest.mark.parametrize("cells", [1, 150, 10_000])
+def test_metrics_equal_an_independent_library(world, generator, monkeypatch, split, cells):
+    monkeypatch.setitem(blocks.CELLS, "cpu", cells)
+    users = torch.randn(world.n_users, 4, generator=generator)
+    items = torch.randn(world.n_items, 4, generator=generator)
+    ours = evaluate(users, items, world, split, ks=(3, 10))
+    for k in (3, 10):
+        recall, ndcg = independent(users, items, world, split, k)
+        assert ours.users.tolist() == list(recall)
+        assert ours.values[f"recall@{k}"] == pytest.approx(list(recall.values()), abs=1e-6)
+        assert ours.values[f"ndcg@{k}"] == pytest.approx(list(ndcg.values()), abs=1e-6)
+
+
+def test_a_case_worked_out_by_hand():
+    # user 0 ranks items 4 3 2 1 0; 4 is train, so 3 2 1 0; test items are 2 and 0
+    dataset = dataset_of([(0, 4), (1, 0)], [(0, 3)], [(0, 2), (0, 0)], n_users=3, n_items=5)
+    users, items = torch.ones(3, 1), torch.arange(5.0)[:, None]
+    scores = evaluate(users, items, dataset, "test", ks=(2, 20))
+    assert scores.users.tolist() == [0]  # user 1 has no test item, user 2 nothing at all
+    assert scores.values["recall@2"].tolist() == [0.5]
+    assert scores.values["recall@20"].tolist() == [1.0]  # more places than items
+    ideal = 1 + 1 / np.log2(3)
+    assert scores.values["ndcg@2"] == pytest.approx([(1 / np.log2(3)) / ideal])
+    assert scores.values["ndcg@20"] == pytest.approx([(1 / np.log2(3) + 1 / np.log2(5)) / ideal])
+    masked = evaluate(users, items, dataset, "test", ks=(2,), mask_valid=True)
+    assert masked.values["ndcg@2"] == pytest.approx([1 / ideal])  # without item 3, item 2 comes first
+
+
+def test_users_without_train_are_left_out():
+    dataset = dataset_of([(0, 0)], [(0, 1)], [(0, 2), (1, 2)], n_users=2, n_items=3)
+    assert evaluate(torch.ones(2, 1), torch.ones(3, 1), dataset).users.tolist() == [0]
+
+
+def test_vectors_that_are_not_finite_are_refused(world):
+    items = torch.ones(world.n_items, 1)
+    with pytest.raises(FloatingPointError, match="need to be finite"):
+        evaluate(torch.full((world.n_users, 1), torch.nan), items, world)

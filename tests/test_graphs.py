@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics.pairwise import cosine_similarity
+
+from sea import blocks
+from sea.graphs import Graph, bipartite, knn, layer_sum, nearest, propagate
+
+
+def test_bipartite_equals_the_dense_normalisation():
+    pairs = np.array([[0, 0], [0, 2], [1, 2], [3, 1]])  # user 2 and item 3 are isolated
+    adjacency = np.zeros((8, 8))
+    for user, item in pairs:
+        adjacency[user, 4 + item] = adjacency[4 + item, user] = 1
+    degree = adjacency.sum(1)
+    scale = np.diag([d**-0.5 if d else 0 for d in degree])
+    dense = bipartite(pairs, 4, 4).matrix.to_dense().numpy()
+    assert dense == pytest.approx(scale @ adjacency @ scale, rel=1e-6)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_propagation_and_its_gradient_equal_the_dense_product(symmetric, generator):
+    dense = np.random.default_rng(0).random((7, 7)) * (np.random.default_rng(1).random((7, 7)) < 0.4)
+    dense = dense + dense.T if symmetric else dense
+    graph, matrix = Graph(dense, symmetric), torch.from_numpy(dense)
+    x = torch.randn(7, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    for ours, plain in (
+        (propagate(graph, x), matrix @ x),
+        (layer_sum(graph, x, 2), x + matrix @ x + matrix @ matrix @ x),
+    ):
+        assert torch.allclose(ours, plain, rtol=1e-12)
+        ours_grad, plain_grad = (torch.autograd.grad((y * weight).sum(), x)[0] for y in (ours, plain))
+        assert torch.allclose(ours_grad, plain_grad, rtol=1e-12)
+
+
+def test_a_graph_follows_its_module_in_precision():
+    module = torch.nn.Module()
+    module.graph = bipartite(np.array([[0, 0]]), 1, 1)
+    assert module.double().graph.matrix.dtype == torch.float64
+    assert module.graph.transposed is module.graph.matrix
+    assert not module.state_dict()
+
+
+@pytest.mark.parametrize("cells", [1, 100, 10_000])
+def test_neighbours_are_the_most_similar_rows(cells, monkeypatch, generator):
+    monkeypatch.setitem(blocks.CELLS, "cpu", cells)
+    features = torch.randn(30, 5, generator=generator)
+    similarity = cosine_similarity(features.numpy())
+    expected = np.argsort(-similarity, axis=1)[:, :4]
+    assert (np.sort(nearest(features, 4).numpy(), 1) == np.sort(expected, 1)).all()
+    graph = knn(features, 4).toarray()
+    assert (graph > 0).sum(1).tolist() == [4] * 30
+    assert graph[graph > 0] == pytest.approx(1 / 4)
+    assert (graph.diagonal() > 0).all()
+
+
+def test_an_all_zero_row_has_only_itself(generator):
+    features = torch.randn(12, 5, generator=generator).abs()  # positive cosines: nobody turns to the zero rows
+    features[[3, 7]] = 0
+    graph = knn(features, 4).toarray()
+    assert np.isfinite(graph).all()
+    for item in (3, 7):
+        assert np.flatnonzero(graph[item]).tolist() == [item]
+        assert graph[item, item] == 1
+
+
+def test_twins_still_count_themselves():
+    graph = knn(torch.ones(20, 3), 5).toarray()
+    assert (graph.diagonal() > 0).all()
+    assert (graph > 0).sum(1).tolist() == [5] * 20
+
+
+@pytest.mark.parametrize("k", [0, 13])
+def test_a_wrong_k_is_named(k):
+    with pytest.raises(ValueError, match=r"'k' needs to lie between 1 and the number of rows, 12"):
+        nearest(torch.ones(12, 2), k)

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import dataset_of
+from sklearn.metrics.pairwise import cosine_similarity
+
+from sea.data import planted
+from sea.models import MODELS
+from sea.models.sea import modality_weights
+
+
+def batch(dataset, size, generator):
+    pairs = torch.from_numpy(dataset.train)[torch.randperm(len(dataset.train), generator=generator)[:size]]
+    negatives = torch.randint(dataset.n_items, (size,), generator=generator)
+    return pairs[:, 0], pairs[:, 1], negatives
+
+
+def dense_adjacency(dataset):
+    n = dataset.n_users + dataset.n_items
+    adjacency = torch.zeros(n, n, dtype=torch.float64)
+    for user, item in dataset.train:
+        adjacency[user, dataset.n_users + item] = adjacency[dataset.n_users + item, user] = 1
+    scale = adjacency.sum(1).clamp(min=1) ** -0.5  # isolated nodes have no entries to scale
+    return scale[:, None] * adjacency * scale
+
+
+def dense_item_graph(features, k):
+    similarity = cosine_similarity(features.astype(np.float64))
+    kept = np.argsort(-similarity, axis=1)[:, :k]
+    graph = np.zeros_like(similarity)
+    np.put_along_axis(graph, kept, 1 / k, axis=1)
+    return torch.from_numpy(graph)
+
+
+def plain_sea(model, dataset, k, weights, layers_ui=2, layers_ii=1):
+    """Eqs. (6-12, 17) on dense matrices, one modality at a time."""
+    adjacency, users, items = dense_adjacency(dataset), [], []
+    graph = sum(float(c) * dense_item_graph(dataset.features[m], k) for m, c in weights.items())
+    for index, m in enumerate(sorted(dataset.features)):
+        separate = model.separate
+        transformed = separate.transform[m](torch.from_numpy(dataset.features[m]).double())
+        mapped = model.mlps[m][1](F.leaky_relu(separate.readers[m]["encoder"](transformed), 0.01))
+        x = torch.cat([model.preferences[m], mapped])
+        x = x / x.norm(dim=1, keepdim=True)
+        e = sum(torch.linalg.matrix_power(adjacency, power) @ x for power in range(layers_ui + 1))
+        users.append(e[: dataset.n_users] * model.user_weights[:, index : index + 1])
+        items.append(e[dataset.n_users :])
+    joined = torch.cat(items, 1)
+    return torch.cat(users, 1), joined + torch.linalg.matrix_power(graph, layers_ii) @ joined
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("widths", [{"image": 12, "text": 7}, {"audio": 5, "image": 6, "text": 7}])
+def test_sea_equals_its_equations_on_dense_matrices(generator, learned, widths):
+    dataset = planted(40, 30, widths=widths, mean_interactions=11, seed=2)
+    model = MODELS["SEA"](dataset, dim=4, k=5, layers_ii=2, learn_graph_weights=learned, generator=generator).double()
+    weights = {m: 0.1 if m == "image" else 0.9 / (len(widths) - 1) for m in widths}
+    ours, plain = model.vectors(), plain_sea(model, dataset, 5, weights, layers_ii=2)
+    for a, b in zip(ours, plain):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-7)  # graphs are stored in single precision
+    u, p, n = batch(dataset, 50, generator)
+    terms = model.loss(u, p, n)
+    margin = (plain[0][u] * (plain[1][p] - plain[1][n])).sum(1)
+    assert terms["rec"].item() == pytest.approx(-torch.sigmoid(margin).log2().mean().item(), rel=1e-6)
+    assert set(terms) == {"rec", "align", "distance"}
+
+
+def test_sea_starts_where_the_paper_says(generator):
+    """SoloSim starts near ln n_items (sea.md: 8.86 on Baby), user weights near 1/M, CLUB's q as many as asked."""
+    dataset = planted(200, 300)
+    model = MODELS["SEA"](dataset, alpha=1.0, generator=generator)
+    terms = model.loss(*batch(dataset, 100, generator))
+    assert terms["align"].item() == pytest.approx(np.log(300), rel=0.1)
+    assert model.user_weights.mean().item() == pytest.approx(0.5, abs=1e-6)
+    assert MODELS["SEA"](dataset, q_shared=False, generator=generator).separate.q.weight1.shape[0] == 2
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_lightgcn_equals_its_equation_on_dense_matrices(world, generator, layers):
+    model = MODELS["LightGCN"](world, dim=4, layers=layers, reg=0.3, generator=generator).double()
+    adjacency, start = dense_adjacency(world), torch.cat([model.users, model.items])
+    mean = sum(torch.linalg.matrix_power(adjacency, power) @ start for power in range(layers + 1)) / (layers + 1)
+    users, items = mean[: world.n_users], mean[world.n_users :]
+    for a, b in zip(model.vectors(), (users, items)):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-9)
+    u, p, n = batch(world, 50, generator)
+    terms = model.loss(u, p, n)
+    rec = -torch.log(torch.sigmoid((users[u] * (items[p] - items[n])).sum(1))).mean()
+    norms = sum(
+        (table[index] ** 2).sum().sqrt() for table, index in ((model.users, u), (model.items, p), (model.items, n))
+    )
+    assert terms["rec"].item() == pytest.approx(rec.item(), rel=1e-6)
+    assert terms["reg"].item() == pytest.approx(0.3 * norms.item() / 50, rel=1e-6)
+
+
+def test_bpr_by_hand(generator):
+    dataset = dataset_of([(0, 0), (1, 1)], [(0, 1)], [(1, 2)], 2, 3)
+    model = MODELS["BPR"](dataset, dim=2, reg=0.5, generator=generator)
+    with torch.no_grad():
+        model.users.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+        model.items.copy_(torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]]))
+    terms = model.loss(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
+    assert terms["rec"].item() == pytest.approx(np.log1p(np.exp(-3.0)))
+    assert terms["reg"].item() == pytest.approx(0.5 * (1 + 3 + 4))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_its_generators_alone_and_has_finite_gradients(world, name):
+    first, second = (MODELS[name](world, generator=torch.Generator().manual_seed(7)) for _ in range(2))
+    for a, b in zip(first.state_dict().values(), second.state_dict().values()):
+        assert torch.equal(a, b)
+    sum(first.loss(*batch(world, 30, torch.Generator().manual_seed(0))).values()).backward()
+    for key, parameter in first.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, key
+            assert torch.isfinite(parameter.grad).all(), key
+
+
+def test_missing_images_leave_no_nan(generator):
+    dataset = planted(40, 30, mean_interactions=11)
+    dataset.features["image"][:12] = 0
+    model = MODELS["SEA"](dataset, generator=generator)
+    sum(model.loss(*batch(dataset, 50, generator)).values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
+    assert all(torch.isfinite(v).all() for v in model.vectors())
+
+
+def test_modality_weights():
+    assert modality_weights(["image", "text"], 0.1).tolist() == pytest.approx([0.1, 0.9])
+    assert modality_weights(["audio", "image", "text"], 0.2).tolist() == pytest.approx([0.4, 0.2, 0.4])
+    assert modality_weights(["audio", "text"], 0.1).tolist() == [0.5, 0.5]
+    with pytest.raises(ValueError, match=r"'image_weight' needs to lie between 0 and 1 in 'SEA' \(got 1.5\)"):
+        modality_weights(["image", "text"], 1.5)

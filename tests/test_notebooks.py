@@ -1,0 +1,165 @@
+"""The notebooks as they are stored, and run_all.sh's side of them, on a quick profile and by hand-made ones."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+import sea.__main__ as main
+from sea.runs import PROFILES
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = main.notebooks()
+PASSED = {"dataset", "profile", "seeds", "device", "jobs", "runs", "out"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_stored_notebook_is_clean(path):
+    book = nbformat.read(path, 4)
+    nbformat.validate(book)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert book.cells[0].cell_type == "markdown"
+    assert "claim" in book.cells[0].source
+    assert max(len(cell.source.splitlines()) for cell in code) <= 25
+    assert "out" in papermill.inspect_notebook(path)
+
+
+def test_the_command_knows_every_profile():
+    assert tuple(PROFILES) == main.PROFILES
+
+
+def command(*options, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "sea", *map(str, options)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Everything, end to end, as the reader runs it."""
+    out = tmp_path_factory.mktemp("out")
+    return command("--profile", "quick", "--jobs", 1, "--out", out), out
+
+
+def test_all_notebooks_execute_end_to_end(quick):
+    process, out = quick
+    assert process.returncode == 0, process.stdout + process.stderr
+    for path in NOTEBOOKS:
+        assert f"{path.stem}  " in process.stdout
+        executed = nbformat.read(out / "notebooks" / path.name, 4)
+        code = [cell for cell in executed.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code)
+        stderr = [o for cell in code for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]
+        assert not stderr  # no warnings, no progress bars
+    assert not list(out.glob(".partial-*"))
+
+
+def test_every_figure_has_its_four_files_and_every_table_its_own(quick):
+    _, out = quick
+    stamps = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
+    assert {"angle_density", "angle_variance", "training_recall", "training_losses", "training_test"} <= set(stamps)
+    for name, stamp in stamps.items():
+        suffixes = {path.suffix for path in out.glob(f"{name}.*")}
+        assert suffixes in ({".pdf", ".png", ".csv", ".json"}, {".csv", ".md", ".tex", ".json"}), name
+        assert stamp["drawn"]
+    assert {"dataset", "checksum", "runs", "code", "device", "trained"} <= set(stamps["training_test"])
+
+
+def book(path: Path, *sources: str) -> Path:
+    cells = [nbformat.v4.new_code_cell("out = '.'", metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+WRITE = "open(f'{out}/figure.txt', 'w').close()"
+
+
+def test_a_failing_notebook_does_not_stop_the_others_and_leaves_no_figure(tmp_path, monkeypatch, capsys):
+    books = [
+        book(tmp_path / "01_bad.ipynb", WRITE, "1 / 0"),
+        book(tmp_path / "02_good.ipynb", "open(f'{out}/good.txt', 'w')"),
+    ]
+    monkeypatch.setattr(main, "notebooks", lambda: books)
+    monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
+    assert main.main() == 1
+    printed = capsys.readouterr().out
+    assert "01_bad    failed" in printed
+    assert "02_good   done" in printed
+    assert "ZeroDivisionError" in (tmp_path / "out" / "notebooks" / "01_bad.log").read_text()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.txt", "notebooks"]
+    assert not (tmp_path / "out" / "notebooks" / "01_bad.ipynb").exists()
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+import sea.__main__ as main
+main.notebooks = lambda: [Path(sys.argv.pop(1)), Path("02_never.ipynb")]
+books = main.notebooks()
+main.notebooks = lambda: books
+sys.exit(main.main())
+"""
+
+
+def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path):
+    path = book(tmp_path / "01_slow.ipynb", WRITE, "import time; time.sleep(60)")
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(path), "--out", str(out)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not (out / ".partial-01_slow" / "figure.txt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "01_slow   interrupted" in printed
+    assert "02_never  not run" in printed
+    assert [p.name for p in out.iterdir()] == ["notebooks"]
+    assert [p.name for p in (out / "notebooks").iterdir()] == ["01_slow.log"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--dataset", "nope"], "--dataset needs to be planted, a folder or one under data/ (got 'nope')"),
+        (["--only", "01,77"], "needs numbers among 01, 02"),
+        (["--profile", "slow"], "invalid choice: 'slow'"),
+        (["--seeds", "0"], "needs to be a whole number of at least 1 (got '0')"),
+        (["--jobs", "two"], "needs to be a whole number of at least 1 (got 'two')"),
+        (["--dataset", "tests"], "tests: needs exactly one NAME.inter"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_2(options, message):
+    process = command(*options)
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert process.stderr.count("\n") == 1
+    assert message in process.stderr
+
+
+def test_paths_on_the_command_line_are_the_callers(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = main.parse(["--dataset", "mine", "--out", "figures"])
+    assert options.dataset == str(tmp_path / "mine")
+    assert options.out == tmp_path / "figures"
+    assert main.parse([]).out == ROOT / "figures" / "planted"
+    assert PASSED & set(papermill.inspect_notebook(NOTEBOOKS[1])) == PASSED

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+import torch
+from conftest import dataset_of
+from scipy import stats
+
+from sea.models import MODELS
+from sea.train import Fit, NegativeSampler, _verdict, fit
+
+
+def test_negatives_are_uniform_over_train_items_that_the_user_lacks(generator):
+    # items 3 and 6 never occur in train; user 0 has 0, 2, 7; user 1 has 1, 4, 5; user 2 has 7 only
+    train = [(0, 0), (0, 2), (0, 7), (1, 1), (1, 4), (1, 5), (2, 7)]
+    sampler = NegativeSampler(dataset_of(train, [(0, 3)], [(0, 6)], 3, 8), torch.device("cpu"))
+    allowed = {0: [1, 4, 5], 1: [0, 2, 7], 2: [0, 1, 2, 4, 5]}
+    for user, items in allowed.items():
+        drawn = sampler(torch.full((30_000,), user), generator)
+        counts = np.bincount(drawn.numpy(), minlength=8)
+        assert counts.sum() == counts[items].sum()
+        assert stats.chisquare(counts[items]).pvalue > 1e-3
+
+
+def test_negatives_on_a_larger_world_against_brute_force(world, generator):
+    sampler = NegativeSampler(world, torch.device("cpu"))
+    occurring = set(world.train[:, 1])
+    users = torch.arange(world.n_users).repeat_interleave(2_000)
+    drawn = sampler(users, generator).view(world.n_users, 2_000).numpy()
+    pvalues = []
+    for user in range(world.n_users):
+        free = sorted(occurring - set(world.train[world.train[:, 0] == user, 1]))
+        counts = np.bincount(drawn[user], minlength=world.n_items)
+        assert counts.sum() == counts[free].sum()
+        pvalues.append(stats.chisquare(counts[free]).pvalue)
+    assert stats.kstest(pvalues, "uniform").pvalue > 1e-3  # 60 users: as many small ones as there should be
+
+
+def test_a_user_with_every_item_has_no_negative():
+    dataset = dataset_of([(0, 0), (1, 0), (1, 1)], [(0, 1)], [(0, 2)], 2, 3)
+    with pytest.raises(ValueError, match="needs an item in train that user 1 doesn't have"):
+        NegativeSampler(dataset, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "stopped", "best"),
+    [
+        ([0.1, 0.2, 0.2, 0.2], 2, "", 1),  # two epochs without a better one are still allowed
+        ([0.1, 0.2, 0.2, 0.1, 0.2], 2, "patience", 1),  # the third is not; equal is not better
+        ([0.1, 0.2, 0.3, 0.4], 2, "", 3),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 2, "epochs", 4),
+    ],
+)
+def test_when_it_stops(scores, patience, stopped, best):
+    history = [{"valid/recall@20": score} for score in scores]
+    assert _verdict(Fit(history, best), True, 5, patience) == stopped
+
+
+def train(model_name, world, epochs=4, state=None, patience=20, lr=1e-2, **params):
+    model = MODELS[model_name](world, generator=torch.Generator().manual_seed(1), **params)
+    settings = {"lr": lr, "batch_size": 64, "epochs": epochs, "patience": patience, "state": state}
+    return model, fit(model, world, generator=torch.Generator().manual_seed(2), progress=False, **settings)
+
+
+def untimed(history):
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in history]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_resumed_training_ends_with_the_same_numbers(world, tmp_path, name, cut, monkeypatch):
+    params = {"q_steps": 3} if name == "SEA" else {}
+    whole_model, whole = train(name, world, **params)
+    state = tmp_path / "state.safetensors"
+
+    class Killed(BaseException):
+        pass
+
+    from sea import train as module
+
+    store, calls = module._store, []
+
+    def dying(*arguments):
+        store(*arguments)
+        calls.append(1)
+        if len(calls) == cut:
+            raise Killed
+
+    monkeypatch.setattr(module, "_store", dying)
+    with pytest.raises(Killed):
+        train(name, world, state=state, **params)
+    monkeypatch.undo()
+    resumed_model, resumed = train(name, world, state=state, **params)
+    assert untimed(resumed.history) == untimed(whole.history)
+    assert (resumed.best, resumed.stopped) == (whole.best, whole.stopped)
+    for a, b in zip(whole_model.state_dict().values(), resumed_model.state_dict().values()):
+        assert torch.equal(a, b)
+
+
+def test_the_best_epochs_weights_are_left_in_the_model(world):
+    from sea.evaluate import evaluate
+
+    model, result = train("BPR", world, epochs=12, patience=3)
+    scores = [row["valid/recall@20"] for row in result.history]
+    assert result.best == int(np.argmax(scores))
+    assert evaluate(*model.vectors(), world, "valid").mean()["recall@20"] == scores[result.best]
+
+
+def test_training_learns(world):
+    """On the train pairs themselves, BPR's loss falls far below that of a coin."""
+    _, result = train("BPR", world, epochs=60, reg=0.0)
+    assert result.history[0]["loss/rec"] == pytest.approx(np.log(2), rel=0.02)
+    assert result.history[-1]["loss/rec"] < 0.3
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_best(world, monkeypatch):
+    model = MODELS["BPR"](world, generator=torch.Generator().manual_seed(1))
+    epochs = []
+    monkeypatch.setattr(model, "before_epoch", lambda generator: epochs.append(1))
+    plain = model.loss
+    monkeypatch.setattr(
+        model, "loss", lambda *b: {k: v * (torch.nan if len(epochs) == 3 else 1) for k, v in plain(*b).items()}
+    )
+    result = fit(model, world, lr=1e-2, epochs=9, generator=torch.Generator().manual_seed(0), progress=False)
+    assert result.stopped == "diverged"
+    assert len(result.history) == 3
+    assert result.best in (0, 1)
+    assert all(torch.isfinite(v).all() for v in model.vectors())
