@@ -12,6 +12,7 @@ program computes to no effect (node dropping, the shuffled rows of q's steps) is
 
 import argparse
 import copy
+import os
 import platform
 import random
 import re
@@ -335,7 +336,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table to this CSV file as well")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    machine = {"cpu": cpu(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    load = os.getloadavg()[0]  # other jobs on the same cores make the figures worthless long before they look odd
+    machine = {
+        "cpu": cpu(),
+        "cores": os.cpu_count(),
+        "threads": arguments.threads,
+        "load": load,
+        "torch": torch.__version__,
+    }
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(check(), flush=True)
     table = measure(arguments.shape, arguments.repeats)

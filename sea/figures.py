@@ -30,7 +30,8 @@ def save_table(table: pd.DataFrame, name: str, out: str | Path, provenance: dict
     """Write NAME.csv (eight digits), NAME.md and NAME.tex (`digits` decimals) and NAME.json into `out`."""
     folder = _stamp(name, out, provenance)
     table.to_csv(folder / f"{name}.csv", float_format="%.8g")
-    table.to_markdown(folder / f"{name}.md", floatfmt=f".{digits}f")
+    text = table.astype(object).to_markdown(floatfmt=f".{digits}f")  # as objects, so that counts stay whole
+    (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     table.to_latex(folder / f"{name}.tex", float_format=f"%.{digits}f", escape=True)
 
 
