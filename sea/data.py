@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+ROOT = Path(__file__).parents[1] / "data"
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("userID", "itemID", "x_label")
 
@@ -101,8 +102,8 @@ class Dataset:
         return pd.DataFrame(rows, columns=["quantity", "count", "rule"]).set_index("quantity")
 
 
-def load(source: str | Path, root: str | Path = "data") -> Dataset:
-    """Read a dataset: "planted", a folder in MMRec's format, or the name of a folder under `root`.
+def load(source: str | Path) -> Dataset:
+    """Read a dataset: "planted", a folder in MMRec's format, or the name of a folder under data/.
 
     A folder holds NAME.inter (tab separated, a header with at least userID, itemID and x_label, where 0 is
     train, 1 valid, 2 test) and at least one *_feat.npy (a row for each item id, float16 to float64; float32
@@ -116,9 +117,9 @@ def load(source: str | Path, root: str | Path = "data") -> Dataset:
     """
     if str(source) == "planted":
         return planted()
-    folder = next((path for path in (Path(source), Path(root) / source) if path.is_dir()), None)
+    folder = next((path for path in (Path(source), ROOT / source) if path.is_dir()), None)
     if folder is None:
-        raise DataError(f"{source}: needs to be 'planted', a folder, or the name of one under {root}/")
+        raise DataError(f"{source}: needs to be 'planted', a folder, or the name of one under data/")
     inter = _inter_file(folder)
     frame = _read_inter(inter)
     features = {path.name.removesuffix("_feat.npy"): _read_features(path) for path in sorted(folder.glob("*_feat.npy"))}

@@ -28,6 +28,7 @@ from sea.models import MODELS, Recommender
 from sea.separate import SeparateLearning
 from sea.train import fit, write_atomically
 
+ROOT = Path(__file__).parents[1] / "data" / "runs"
 SPLITS = ("valid", "test")
 
 
@@ -173,9 +174,7 @@ def provenance(records: Iterable[Record]) -> dict[str, object]:
     }
 
 
-def run(
-    settings: Settings, root: str | Path = "data/runs", dataset: Dataset | None = None, progress: bool = True
-) -> Record:
+def run(settings: Settings, root: str | Path = ROOT, dataset: Dataset | None = None, progress: bool = True) -> Record:
     """Train and test one model, once: an existing record returns at once, a run that was cut off goes on.
 
     A run's folder under `root` is named by a hash of every value that reached the model, the data's checksum
@@ -199,7 +198,7 @@ def run(
 
 
 def run_many(
-    settings: Iterable[Settings], root: str | Path = "data/runs", jobs: int = 1, progress: bool = True
+    settings: Iterable[Settings], root: str | Path = ROOT, jobs: int = 1, progress: bool = True
 ) -> list[Record]:
     """Run a list, `jobs` at a time; records come back in the list's order.
 

@@ -161,7 +161,7 @@ def test_kill_9_at_any_moment_and_the_same_numbers_come_out(tmp_path):
     whole = run(settings, tmp_path / "whole", progress=False)
     rng, root = random.Random(0), tmp_path / "killed"
     kills = 0
-    for _ in range(4):
+    for _ in range(5):
         before, deadline = stored(root), time.monotonic() + 120
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(root)])
         while stored(root) == before and process.poll() is None and time.monotonic() < deadline:

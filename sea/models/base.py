@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class Recommender(nn.Module):
     """A model knows its parameters, its loss for a batch, and its final vectors; a score is their dot product.
 
-    A model is built as `Model(dataset, generator=generator, **settings)`. `defaults` names the settings of
-    the training loop that belong to its published setting, and may be overruled by a run.
+    A model is built as `Model(dataset, generator=generator, **settings)`; the generator draws its initial
+    values. `lr` is Adam's published step size for it.
 
     A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
     submodule that owns it keeps its optimiser as an attribute `optimizer`: the training loop stores both.
