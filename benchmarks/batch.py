@@ -80,7 +80,7 @@ class Ours:
 
 
 class Plain(nn.Module):
-    """The same, operation by operation as ../shared/spec/sea.md states the released program.
+    """The same, operation by operation as the released program goes about it.
 
     Takes the weights, the settings, the features and the frozen item graph of `model`.
     """
@@ -336,14 +336,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table to this CSV file as well")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    load = os.getloadavg()[0]  # other jobs on the same cores make the figures worthless long before they look odd
-    machine = {
-        "cpu": cpu(),
-        "cores": os.cpu_count(),
-        "threads": arguments.threads,
-        "load": load,
-        "torch": torch.__version__,
-    }
+    machine = {"cpu": cpu(), "cores": os.cpu_count(), "threads": arguments.threads, "torch": torch.__version__}
+    machine["load"] = round(os.getloadavg()[0], 1)  # of other jobs, at the start: above 0 it blurs all that follows
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(check(), flush=True)
     table = measure(arguments.shape, arguments.repeats)

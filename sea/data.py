@@ -72,34 +72,23 @@ class Dataset:
 
     def describe(self) -> pd.DataFrame:
         """What is in the set: one row per quantity, with its count and, for oddities, the rule that handles them."""
-        n_pairs = sum(len(getattr(self, split)) for split in SPLITS)
-        cold_items = self.n_items - len(np.unique(self.train[:, 1]))
-        rows = [
-            ("users", self.n_users, ""),
-            ("items", self.n_items, ""),
-            *((f"{split} interactions", len(getattr(self, split)), "") for split in SPLITS),
-            ("density", n_pairs / (self.n_users * self.n_items), ""),
-            *((f"{m} features", values.shape[1], "columns") for m, values in self.features.items()),
-            ("users without train", int((~self.trained_users).sum()), "left out of evaluation"),
-            *(
-                (f"users without {split}", self.n_users - len(np.unique(getattr(self, split)[:, 0])), rule)
-                for split, rule in (
-                    ("valid", "left out of that average"),
-                    ("test", "left out of that average"),
-                )
-            ),
-            ("items without train", cold_items, "ranked like any other, never a negative"),
-            *(
-                (
-                    f"{m} rows all zero",
-                    int((~values.any(1)).sum()),
-                    "cosine 0: the item is its own only neighbour",
-                )
-                for m, values in self.features.items()
-            ),
-            *((f"{m} rows surplus", count, "dropped") for m, count in self.surplus.items() if count),
-        ]
-        return pd.DataFrame(rows, columns=["quantity", "count", "rule"]).set_index("quantity")
+        splits = {split: getattr(self, split) for split in SPLITS}
+        density = sum(map(len, splits.values())) / (self.n_users * self.n_items)
+        rows = [("users", self.n_users, ""), ("items", self.n_items, "")]
+        rows += [(f"{split} interactions", len(pairs), "") for split, pairs in splits.items()]
+        rows += [("density", round(density, 6), "share of all pairs")]
+        rows += [(f"{m} features", x.shape[1], "columns") for m, x in self.features.items()]
+        rows += [("users without train", int((~self.trained_users).sum()), "left out of evaluation")]
+        for split in ("valid", "test"):
+            missing = self.n_users - len(np.unique(splits[split][:, 0]))
+            rows += [(f"users without {split}", missing, "left out of that average")]
+        cold = self.n_items - len(np.unique(self.train[:, 1]))
+        rows += [("items without train", cold, "ranked like any other, never a negative")]
+        for m, x in self.features.items():
+            rows += [(f"{m} rows all zero", int((~x.any(1)).sum()), "cosine 0: the item is its own only neighbour")]
+        rows += [(f"{m} rows surplus", count, "dropped") for m, count in self.surplus.items() if count]
+        table = pd.DataFrame(rows, columns=["quantity", "count", "rule"], dtype=object)
+        return table.set_index("quantity")
 
 
 def load(source: str | Path) -> Dataset:

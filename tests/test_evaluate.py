@@ -54,8 +54,9 @@ def test_a_case_worked_out_by_hand():
     ideal = 1 + 1 / np.log2(3)
     assert scores.values["ndcg@2"] == pytest.approx([(1 / np.log2(3)) / ideal])
     assert scores.values["ndcg@20"] == pytest.approx([(1 / np.log2(3) + 1 / np.log2(5)) / ideal])
-    masked = evaluate(users, items, dataset, "test", ks=(2,), mask_valid=True)
-    assert masked.values["ndcg@2"] == pytest.approx([1 / ideal])  # without item 3, item 2 comes first
+    masked = evaluate(users, items, dataset, "test", ks=(1, 2), mask_valid=True)  # without item 3, item 2 comes first
+    assert masked.values["ndcg@2"] == pytest.approx([1 / ideal])
+    assert masked.values["ndcg@1"] == pytest.approx([1.0])  # the ideal list ends at K
 
 
 def test_users_without_train_are_left_out():
