@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -191,10 +192,20 @@ def run(settings: Settings, root: str | Path = ROOT, dataset: Dataset | None = N
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(root) / f"{dataset.name}-{settings.model}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    with FileLock(folder / "lock"), _threads(settings.threads):
         if not (folder / "record.json").exists():
             _train(settings, dataset, folder, progress, {"key": key, "code": code})
         return _read_record(folder)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_many(
@@ -222,6 +233,9 @@ def _complete(settings: Settings) -> Settings:
             raise ValueError(
                 f"'params' of {settings.model} needs names among {', '.join(known)} in 'Settings' (got {name!r})"
             )
+    for name in ("batch_size", "epochs", "threads"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"'{name}' needs to be at least 1 in 'Settings' (got {getattr(settings, name)!r})")
     return replace(
         settings,
         params=known | settings.params,
@@ -231,7 +245,7 @@ def _complete(settings: Settings) -> Settings:
 
 
 def default_device(device: str = "auto") -> str:
-    """ "cpu" or "cuda": the latter for "auto" where there is a GPU.
+    """Name the device to train on: for "auto", "cuda" where there is a GPU and "cpu" elsewhere.
 
     Raises:
         ValueError: an unknown device, or "cuda" without a GPU.
@@ -284,7 +298,6 @@ def _build(settings: Settings, dataset: Dataset) -> Recommender:
 
 def _train(settings: Settings, dataset: Dataset, folder: Path, progress: bool, identity: dict[str, str]) -> None:
     state, device = folder / "state.safetensors", torch.device(settings.device)
-    torch.set_num_threads(settings.threads)
     start_memory(device)
     model = _build(settings, dataset).to(device)
     result = fit(
@@ -299,7 +312,8 @@ def _train(settings: Settings, dataset: Dataset, folder: Path, progress: bool, i
         progress=progress,
     )
     model.eval()
-    vectors = model.vectors()
+    with torch.no_grad():
+        vectors = model.vectors()
     scores = {split: evaluate(*vectors, dataset, split) for split in SPLITS}
     tensors = {
         f"{split}/{name}": torch.from_numpy(values)
@@ -326,7 +340,7 @@ def _train(settings: Settings, dataset: Dataset, folder: Path, progress: bool, i
     }
     text = json.dumps(record, indent=1)
     write_atomically(folder / "record.json", lambda path: path.write_text(text, encoding="utf-8"))
-    state.unlink()
+    state.unlink(missing_ok=True)
 
 
 def _read_record(folder: Path) -> Record:

@@ -94,6 +94,7 @@ def test_the_code_version_sees_code_and_not_comments(tmp_path, monkeypatch):
     [
         ({"model": "XYZ"}, r"'model' needs to be one of BPR, LightGCN, SEA.* \(got 'XYZ'\)"),
         ({"params": {"regg": 1}}, r"'params' of BPR needs names among dim, reg .* \(got 'regg'\)"),
+        ({"epochs": 0}, r"'epochs' needs to be at least 1 in 'Settings' \(got 0\)"),
         ({"device": "tpu"}, r"'device' needs to be auto, cpu or cuda \(got 'tpu'\)"),
     ],
 )
