@@ -140,7 +140,7 @@ def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path):
     [
         (["--bogus"], "unrecognized arguments: --bogus"),
         (["--dataset", "nope"], "--dataset needs to be planted, a folder or one under data/ (got 'nope')"),
-        (["--only", "01,77"], "needs numbers among 01, 02"),
+        (["--only", "01,77"], "needs numbers among 01, "),
         (["--profile", "slow"], "invalid choice: 'slow'"),
         (["--seeds", "0"], "needs to be a whole number of at least 1 (got '0')"),
         (["--jobs", "two"], "needs to be a whole number of at least 1 (got 'two')"),
@@ -162,4 +162,6 @@ def test_paths_on_the_command_line_are_the_callers(tmp_path, monkeypatch):
     assert options.dataset == str(tmp_path / "mine")
     assert options.out == tmp_path / "figures"
     assert main.parse([]).out == ROOT / "figures" / "planted"
-    assert PASSED & set(papermill.inspect_notebook(NOTEBOOKS[1])) == PASSED
+    assert (
+        PASSED & set(papermill.inspect_notebook(next(path for path in NOTEBOOKS if "training" in path.stem))) == PASSED
+    )
