@@ -8,7 +8,9 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.integrate import quad, trapezoid
 from scipy.special import betainc, betaincinv, gammaln, polygamma
+from scipy.stats import norm
 
 
 def _dimension(n: int, caller: str) -> int:
@@ -73,7 +75,57 @@ def sample(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
     block = max(1, 2_000_000 // n)
     for start in range(0, size, block):
         count = min(block, size - start)
-        a, b = rng.standard_normal((2, count, n))
-        cosine = np.einsum("ij,ij->i", a, b) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
-        angles[start : start + count] = np.arccos(np.clip(cosine, -1, 1))
+        angles[start : start + count] = between(*rng.standard_normal((2, count, n)))
     return angles
+
+
+def largest_cosine(n: int, pairs: int) -> float:
+    """Expected largest |cos θ| among independent random pairs: ∫₀¹ 1 - F(c)^pairs dc, with cos²θ ~ Beta(½, (n-1)/2).
+
+    Args:
+        n: dimension.
+        pairs: how many pairs, at least 1.
+    """
+    n = _dimension(n, "largest_cosine")
+    if pairs < 1:
+        raise ValueError(f"'pairs' needs to be at least 1 in 'largest_cosine' (got {pairs!r})")
+    value, _ = quad(lambda c: 1 - betainc(0.5, (n - 1) / 2, c * c) ** pairs, 0, 1, limit=200)
+    return value
+
+
+def normal_distance(n: int, variance_of_normal: float | None = None) -> float:
+    """Total variation ½ ∫ |p_n - φ| between the angle's law and the normal one with mean π/2.
+
+    Args:
+        n: dimension.
+        variance_of_normal: in rad²; the exact variance unless given (the paper writes 1/n).
+    """
+    n = _dimension(n, "normal_distance")
+    spread = math.sqrt(variance(n) if variance_of_normal is None else variance_of_normal)
+    theta = np.linspace(0, math.pi, 200_001)
+    inside = trapezoid(np.abs(pdf(theta, n) - norm.pdf(theta, math.pi / 2, spread)), theta)
+    return float(inside + 2 * norm.sf(math.pi / 2 / spread)) / 2
+
+
+def effective_dimension(a: np.ndarray, b: np.ndarray | None = None) -> float:
+    """The n whose isotropic vectors have as large a mean squared cosine: tr(A) tr(B) / tr(A B).
+
+    A and B are the second moments of the rows of a and b. With b left out it is the participation ratio
+    tr(A)² / tr(A²) = (Σλ)² / Σλ², from 1 (a line) to the width (isotropic).
+
+    Args:
+        a, b: vectors in rows, (N, d) each, N ≥ 1.
+    """
+    first = a.T @ a / len(a)
+    second = first if b is None else b.T @ b / len(b)
+    overlap = float((first * second).sum())
+    if overlap <= 0:
+        raise ValueError("'a' and 'b' need a direction in common in 'effective_dimension' (got none)")
+    return float(np.trace(first) * np.trace(second)) / overlap
+
+
+def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Angles in radians between the rows of a and of b, (N, d) each; a row of zeros is at π/2 to everything."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = np.divide((a * b).sum(1), norms, out=np.zeros(len(a)), where=norms > 0)
+    return np.arccos(np.clip(cosine, -1, 1))

@@ -74,3 +74,54 @@ def test_a_wrong_dimension_is_named(n):
 def test_a_wrong_level_is_named():
     with pytest.raises(ValueError, match="'level' needs to lie between 0 and 1"):
         angles.halfwidth(3, 1.5)
+
+
+@pytest.mark.parametrize(("n", "pairs"), [(2, 1), (3, 1), (3, 5), (8, 40)])
+def test_largest_cosine_against_simulation(n, pairs):
+    drawn = np.abs(np.cos(angles.sample(n, 4_000 * pairs, np.random.default_rng(0)))).reshape(-1, pairs).max(1)
+    assert angles.largest_cosine(n, pairs) == pytest.approx(drawn.mean(), abs=5 * drawn.std() / np.sqrt(len(drawn)))
+
+
+def test_largest_cosine_by_hand():
+    assert angles.largest_cosine(2, 1) == pytest.approx(2 / math.pi)  # mean of |cos| over the circle
+    assert angles.largest_cosine(3, 5) == pytest.approx(5 / 6)  # the largest of five uniform ones
+
+
+def test_normal_distance_by_hand_and_in_the_limit():
+    # n = 2: p is 1/π on [0, π]; the normal law is above it near the middle and beyond the ends
+    s = math.pi / math.sqrt(12)
+    cross = s * math.sqrt(2 * math.log(math.pi / (s * math.sqrt(2 * math.pi))))
+    inside = stats.norm.cdf(cross / s) - stats.norm.cdf(-cross / s)
+    beyond = 2 * stats.norm.sf(math.pi / 2 / s)
+    assert angles.normal_distance(2) == pytest.approx(inside - 2 * cross / math.pi + beyond, abs=1e-6)
+    distances = [angles.normal_distance(n) for n in (4, 16, 64, 256)]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 1e-3
+    assert angles.normal_distance(8, 1 / 8) > angles.normal_distance(8)
+
+
+def test_effective_dimension_of_known_spectra():
+    rng = np.random.default_rng(0)
+    for spectrum in (np.ones(7), np.array([4.0, 1.0, 1.0]), 2.0 ** -np.arange(10)):
+        rows = rng.standard_normal((200_000, len(spectrum))) * np.sqrt(spectrum)
+        assert angles.effective_dimension(rows) == pytest.approx(spectrum.sum() ** 2 / (spectrum**2).sum(), rel=0.02)
+    a = np.eye(4)  # second moment 1/4 the identity
+    assert angles.effective_dimension(a) == pytest.approx(4)
+    assert angles.effective_dimension(a, a[:2]) == pytest.approx(4)  # isotropic against anything: the width
+    assert angles.effective_dimension(np.ones((5, 3))) == pytest.approx(1)
+    with pytest.raises(ValueError, match="need a direction in common"):
+        angles.effective_dimension(a[:2], a[2:])
+
+
+def test_angles_between_rows():
+    a = np.array([[1.0, 0.0], [1.0, 0.0], [2.0, 2.0], [0.0, 0.0]])
+    b = np.array([[0.0, 3.0], [-2.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
+    assert angles.between(a, b) == pytest.approx([math.pi / 2, math.pi, 0, math.pi / 2], abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [2, 5, 32])
+def test_the_expected_squared_cosine_is_one_over_n(n):
+    from scipy.integrate import quad
+
+    value, _ = quad(lambda t: math.cos(t) ** 2 * float(angles.pdf(t, n)), 0, math.pi)
+    assert value == pytest.approx(1 / n, abs=1e-10)
