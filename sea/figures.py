@@ -69,7 +69,7 @@ def angle_explorer(dimensions: Iterable[int], draws: int, rng: np.random.Generat
         yaxis_title="density (per degree)",
     )
     page = html.escape(figure.to_html(include_plotlyjs=True, auto_play=False))
-    frame = f'<iframe srcdoc="{page}" title="angle explorer" width="100%" height="460" style="border:0"></iframe>'
+    frame = f'<iframe srcdoc="{page}" title="angle explorer" width="100%" height="480" style="border:0"></iframe>'
     return HTML(f"<div>{frame}</div>")
 
 

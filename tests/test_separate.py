@@ -130,6 +130,7 @@ def test_fitting_q_raises_its_likelihood(generator):
     separate = module(generator, q_lr=1e-2)
     separate.loss(separate())
     g, u = separate._pairs
+    assert not g.requires_grad and not u.requires_grad  # nothing of the batch's graph is kept alive
     before = separate.q.negative_log_likelihood(g, u)
     separate.fit_q()
     assert separate.q.negative_log_likelihood(g, u) < before

@@ -104,6 +104,15 @@ def test_the_best_epochs_weights_are_left_in_the_model(world):
     assert evaluate(*model.vectors(), world, "valid").mean()["recall@20"] == scores[result.best]
 
 
+def test_an_equal_score_is_not_a_better_one(world, monkeypatch):
+    from sea import train as module
+
+    scores = iter([0.1, 0.2, 0.2, 0.1, 0.2])
+    monkeypatch.setattr(module, "_validate", lambda model, dataset: {"valid/recall@20": next(scores)})
+    _, result = train("BPR", world, epochs=5)
+    assert result.best == 1
+
+
 def test_training_learns(world):
     """On the train pairs themselves, BPR's loss falls far below that of a coin."""
     _, result = train("BPR", world, epochs=60, reg=0.0)
