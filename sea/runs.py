@@ -142,19 +142,25 @@ class Record:
         return model.eval()
 
 
-def summary(records: Iterable[Record], split: str = "test") -> pd.DataFrame:
-    """Per model: seeds, then the mean over seeds of each metric with its 95 % t-interval's half-width ("±").
+def interval(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
+    """Mean of every other column over the rows that agree in `by`, each followed by its 95 % t-interval's half-width.
 
-    With one seed there is no interval: NaN.
+    The half-width's column ends in "±". One row alone has no interval: NaN.
     """
-    rows = pd.DataFrame([{"model": record.settings.model, **record.metrics[split]} for record in records])
-    groups = rows.groupby("model", sort=False)
+    groups = rows.groupby(by, sort=False)
     count = groups.size()
     quantile = pd.Series(stats.t.ppf(0.975, (count - 1).where(count > 1)), count.index)
     half = groups.std().mul(quantile / np.sqrt(count), axis=0)
-    table = pd.DataFrame({"seeds": count})
-    for metric, mean in groups.mean().items():
-        table[metric], table[f"{metric} ±"] = mean, half[metric]
+    mean = groups.mean()
+    columns = [column for name in mean.columns for column in (name, f"{name} ±")]
+    return mean.join(half.add_suffix(" ±"))[columns]
+
+
+def summary(records: Iterable[Record], split: str = "test") -> pd.DataFrame:
+    """Per model: how many seeds, and the `interval` of each metric over them."""
+    rows = pd.DataFrame([{"model": record.settings.model, **record.metrics[split]} for record in records])
+    table = interval(rows, "model")
+    table.insert(0, "seeds", rows.groupby("model", sort=False).size())
     return table
 
 

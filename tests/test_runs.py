@@ -132,6 +132,16 @@ def test_summary_is_mean_and_t_interval(tmp_path):
     json.dumps(stamp)
 
 
+def test_interval_is_the_t_interval_and_one_row_has_none():
+    rows = pd.DataFrame({"k": ["a"] * 3 + ["b"], "x": [1.0, 2.0, 6.0, 5.0]})
+    table = runs.interval(rows, ["k"])
+    low, high = stats.t.interval(0.95, 2, 3.0, stats.sem([1.0, 2.0, 6.0]))
+    assert table.loc["a", "x"] == 3
+    assert table.loc["a", "x ±"] == pytest.approx((high - low) / 2)
+    assert table.loc["b", "x"] == 5
+    assert np.isnan(table.loc["b", "x ±"])
+
+
 def test_a_plan_gives_every_model_the_same(monkeypatch):
     settings = plan(["BPR", "SEA"], "planted", "default")
     assert len(settings) == 2 * PROFILES["default"]["seeds"]
