@@ -121,7 +121,5 @@ def test_angles_between_rows():
 
 @pytest.mark.parametrize("n", [2, 5, 32])
 def test_the_expected_squared_cosine_is_one_over_n(n):
-    from scipy.integrate import quad
-
-    value, _ = quad(lambda t: math.cos(t) ** 2 * float(angles.pdf(t, n)), 0, math.pi)
+    value, _ = integrate.quad(lambda t: math.cos(t) ** 2 * float(angles.pdf(t, n)), 0, math.pi)
     assert value == pytest.approx(1 / n, abs=1e-10)

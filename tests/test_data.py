@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -232,8 +233,6 @@ def test_real_sets_have_their_published_sizes_and_sound_graphs(name, sizes):
     data = load(SHARED / name)
     assert (data.n_users, data.n_items, len(data.train), len(data.valid), len(data.test)) == sizes
     if name == "baby":  # the official ten neighbours come with the set; its features were fitted to have them
-        import torch
-
         official = np.load(SHARED / "baby" / "item_neighbours.npz")["text_idx"]
         graph = knn(torch.tensor(data.features["text"]), 10)
         found = [set(graph.indices[a:b]) for a, b in itertools.pairwise(graph.indptr)]

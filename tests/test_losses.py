@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import ive
 from torch.distributions import Normal
 
 from sea import blocks, losses
@@ -105,8 +106,6 @@ def test_solosim_is_a_lower_bound_of_the_mutual_information():
 
 
 def bessel_ratio(kappa: float) -> float:
-    from scipy.special import ive
-
     return float(ive(1, kappa) / ive(0, kappa))
 
 

@@ -110,8 +110,7 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 import sea.__main__ as main
-main.notebooks = lambda: [Path(sys.argv.pop(1)), Path("02_never.ipynb")]
-books = main.notebooks()
+books = [Path(sys.argv.pop(1)), Path("02_never.ipynb")]
 main.notebooks = lambda: books
 sys.exit(main.main())
 """

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal
 
+from sea.losses import bpr
 from sea.separate import ALIGN, DISTANCE, SeparateLearning
 
 
@@ -151,8 +152,6 @@ def test_wrong_arguments_are_named(generator, settings, message):
 
 def test_the_three_lines_of_the_docstring_run(generator):
     """The recipe for a recommender of one's own, as the docstring gives it."""
-    from sea.losses import bpr
-
     features = {m: torch.randn(10, 6, generator=generator) for m in ("image", "text")}
     own = torch.nn.Module()
     scope = {"self": own, "features": features, "generator": generator, "SeparateLearning": SeparateLearning}

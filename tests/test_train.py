@@ -4,6 +4,8 @@ import torch
 from conftest import dataset_of
 from scipy import stats
 
+from sea import train as module
+from sea.evaluate import evaluate
 from sea.models import MODELS
 from sea.train import Fit, NegativeSampler, _verdict, fit
 
@@ -74,8 +76,6 @@ def test_a_resumed_training_ends_with_the_same_numbers(world, tmp_path, name, cu
     class Killed(BaseException):
         pass
 
-    from sea import train as module
-
     store, calls = module._store, []
 
     def dying(*arguments):
@@ -96,8 +96,6 @@ def test_a_resumed_training_ends_with_the_same_numbers(world, tmp_path, name, cu
 
 
 def test_the_best_epochs_weights_are_left_in_the_model(world):
-    from sea.evaluate import evaluate
-
     model, result = train("BPR", world, epochs=12, patience=3)
     scores = [row["valid/recall@20"] for row in result.history]
     assert result.best == int(np.argmax(scores))
@@ -105,8 +103,6 @@ def test_the_best_epochs_weights_are_left_in_the_model(world):
 
 
 def test_an_equal_score_is_not_a_better_one(world, monkeypatch):
-    from sea import train as module
-
     scores = iter([0.1, 0.2, 0.2, 0.1, 0.2])
     monkeypatch.setattr(module, "_validate", lambda model, dataset: {"valid/recall@20": next(scores)})
     _, result = train("BPR", world, epochs=5)
