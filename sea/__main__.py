@@ -4,12 +4,16 @@ import argparse
 import os
 import shutil
 import sys
+import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PROFILES = ("quick", "default", "paper")
+PROFILES = ("quick", "default", "published", "paper")
+EVERY = 10  # seconds between two looks at how far the trainings are
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,7 +31,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME|FOLDER",
         help="planted (default), a folder, or one under data/",
     )
-    add("--profile", default="default", choices=PROFILES, help="how long to train, on how many seeds")
+    add(
+        "--profile",
+        default="default",
+        choices=PROFILES,
+        help="how long to train, on how many seeds, and whether to tune",
+    )
+    add("--models", default="", metavar="BPR,SEA", help="the models that are compared (default: all)")
     add("--seeds", type=_positive, default=0, metavar="N", help="number of seeds (default: the profile's)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to train (default: auto)")
     add(
@@ -77,10 +87,12 @@ def main() -> int:
 
     from sea.data import DataError, load
     from sea.runs import default_device
+    from sea.study import chosen_models
 
     try:
         load(options.dataset)
         device = default_device(options.device)
+        chosen_models(options.models)
     except (DataError, ValueError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
@@ -88,6 +100,7 @@ def main() -> int:
         "dataset": options.dataset,
         "profile": options.profile,
         "seeds": options.seeds,
+        "models": options.models,
         "device": device,
         "jobs": options.jobs or (1 if device == "cuda" else joblib.cpu_count()),
         "runs": str(ROOT / "data" / "runs"),
@@ -119,9 +132,10 @@ def _execute(path: Path, parameters: dict, out: Path) -> tuple[str, Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     log.parent.mkdir(exist_ok=True)
+    os.environ["SEA_PROGRESS"] = str(partial / "progress")
     known = papermill.inspect_notebook(path)
     given = {name: value for name, value in (parameters | {"out": str(partial)}).items() if name in known}
-    with log.open("w", encoding="utf-8") as stream:
+    with log.open("w", encoding="utf-8") as stream, _progress(partial / "progress"):
         try:
             papermill.execute_notebook(
                 path,
@@ -141,11 +155,34 @@ def _execute(path: Path, parameters: dict, out: Path) -> tuple[str, Path]:
             os.replace(partial / path.name, log.with_suffix(".failed.ipynb"))
             shutil.rmtree(partial)
             return "failed", log
+    (partial / "progress").unlink(missing_ok=True)
     for made in partial.iterdir():
         os.replace(made, (log.parent if made.suffix == ".ipynb" else out) / made.name)
     partial.rmdir()
     log.with_suffix(".failed.ipynb").unlink(missing_ok=True)
     return "done", log
+
+
+@contextmanager
+def _progress(path: Path) -> Iterator[None]:
+    """Print the line that a notebook's trainings keep in `path` about the time left, when it changed."""
+    done = threading.Event()
+
+    def relay() -> None:
+        seen = ""
+        while not done.wait(EVERY):
+            line = path.read_text(encoding="utf-8") if path.exists() else ""
+            if line != seen:
+                print(f"  {line}", flush=True)
+            seen = line
+
+    thread = threading.Thread(target=relay)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _print_table(rows: list[list[str]]) -> None:

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +19,16 @@ class DataError(ValueError):
     """Input that breaks a rule; the message names the file, the line or row, the rule and the value."""
 
 
+OFFICIAL_INTER = {
+    "baby": "e0abb033ea5cc538bb2becd8c3dc50b619f28f7974ba61f5ed11ce27cf405940",
+    "sports": "b8a43979c7984a01a8ab9713ea29a3cf13a65b1784dbadc2162fa932daf1c6a0",
+    "clothing": "1d142e4d14079cc509ac2003978eb945f7759d8875d003345cbc863dc303235a",
+}
+"""sha256 of the paper's interaction files."""
+
+OFFICIAL_WIDTHS = {"image": 4096, "text": 384}
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Users, items, their interactions in three splits, and the items' features by modality.
@@ -32,6 +42,7 @@ class Dataset:
         n_users, n_items: largest id plus one over the whole file.
         factors: the planted world's truth, by name, shape (n_items, r); empty for real data.
         surplus: feature rows beyond n_items that were dropped, by modality.
+        warning: what every table and figure made from it has to say; empty for a set that is what its name says.
     """
 
     name: str
@@ -43,6 +54,7 @@ class Dataset:
     n_items: int
     factors: dict[str, np.ndarray] = field(default_factory=dict)
     surplus: dict[str, int] = field(default_factory=dict)
+    warning: str = ""
 
     @cached_property
     def checksum(self) -> str:
@@ -121,7 +133,22 @@ def load(source: str | Path) -> Dataset:
                 f"{folder / f'{modality}_feat.npy'}: needs a row for each of the {n_items} items "
                 f"(got {len(values)} rows)"
             )
-    return _dataset(inter.stem, frame, features, lambda row: f"{inter}:{row + 2}", str(inter), n_users, n_items)
+    dataset = _dataset(inter.stem, frame, features, lambda row: f"{inter}:{row + 2}", str(inter), n_users, n_items)
+    return replace(dataset, warning=_differs_from_official(inter, features))
+
+
+def _differs_from_official(inter: Path, features: dict[str, np.ndarray]) -> str:
+    """In what a folder named like one of the paper's datasets is not it; "" for any other name."""
+    if inter.stem not in OFFICIAL_INTER:
+        return ""
+    differences = []
+    widths = {m: x.shape[1] for m, x in features.items()}
+    if widths != OFFICIAL_WIDTHS:
+        columns = ", ".join(f"{m} {width}" for m, width in sorted(widths.items()))
+        differences.append(f"features are stand-ins ({columns} columns), not the official ones")
+    if hashlib.sha256(inter.read_bytes().replace(b"\r\n", b"\n")).hexdigest() != OFFICIAL_INTER[inter.stem]:
+        differences.append("the split is not the published one")
+    return "; ".join(differences) and f"{inter.stem}: {'; '.join(differences)}"
 
 
 def _inter_file(folder: Path) -> Path:

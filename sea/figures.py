@@ -2,6 +2,7 @@
 
 import html
 import json
+import textwrap
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +29,9 @@ def style() -> None:
 def save(fig: Figure, name: str, out: str | Path, data: pd.DataFrame, provenance: dict) -> None:
     """Write NAME.pdf, NAME.png, the plotted numbers as NAME.csv and NAME.json with the provenance into `out`."""
     folder = _stamp(name, out, provenance)
+    if provenance.get("warning"):
+        lines = textwrap.fill(provenance["warning"], int(22 * fig.get_figwidth()))
+        fig.supxlabel(lines, x=0.01, ha="left", fontsize=6, color="0.3")  # the layout makes room for it
     fig.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
     fig.savefig(folder / f"{name}.png", metadata={"Software": None})
     data.to_csv(folder / f"{name}.csv", float_format="%.8g")
@@ -37,9 +41,18 @@ def save_table(table: pd.DataFrame, name: str, out: str | Path, provenance: dict
     """Write NAME.csv (eight digits), NAME.md and NAME.tex (`digits` decimals) and NAME.json into `out`."""
     folder = _stamp(name, out, provenance)
     table.to_csv(folder / f"{name}.csv", float_format="%.8g")
-    text = table.astype(object).to_markdown(floatfmt=f".{digits}f")  # as objects, so that counts stay whole
+    text = table.map(lambda value: _shown(value, digits)).to_markdown(disable_numparse=True)
+    warning = provenance.get("warning", "")
+    text += f"\n\n{warning}" if warning else ""
     (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    table.to_latex(folder / f"{name}.tex", float_format=f"%.{digits}f", escape=True)
+    table.to_latex(folder / f"{name}.tex", float_format=f"%.{digits}f", escape=True, caption=warning or None)
+
+
+def _shown(value: object, digits: int) -> str:
+    """A cell of a Markdown table: numbers rounded, whole ones and text as they are, nothing for NaN."""
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.{digits}f}"
+    return str(value)
 
 
 def _stamp(name: str, out: str | Path, provenance: dict) -> Path:

@@ -70,21 +70,49 @@ def layer_sum(graph: Graph, x: Tensor, layers: int) -> Tensor:
     return total
 
 
-def bipartite(pairs: np.ndarray, n_users: int, n_items: int) -> Graph:
-    """The user-item graph Â = D^-½ A D^-½ without self loops, users first.
+def bipartite(pairs: np.ndarray, n_users: int, n_items: int, normalisation: str = "symmetric") -> Graph:
+    """The user-item graph, users first, A = [[0, R], [Rᵀ, 0]] normalised by its degrees D.
 
     Args:
         pairs: train interactions, shape (n, 2), columns user and item.
+        normalisation: "symmetric", D^-½ A D^-½ (LightGCN's and SEA's); "mean", D⁻¹ A (MMGCN's); or
+            "mean_with_self", (D + I)⁻¹ (A + I) (LATTICE's and MICRO's, whose rows sum to 1).
 
-    Nodes without an interaction keep an empty row and column.
+    Nodes without an interaction keep an empty row and column, or themselves alone in "mean_with_self".
     """
     users, items = pairs[:, 0], pairs[:, 1] + n_users
     size = n_users + n_items
-    rows, columns = np.concatenate([users, items]), np.concatenate([items, users])
+    nodes = np.arange(size if normalisation == "mean_with_self" else 0)
+    rows, columns = np.concatenate([users, items, nodes]), np.concatenate([items, users, nodes])
     degree = np.bincount(rows, minlength=size).astype(np.float64)
-    values = (degree[rows] * degree[columns]) ** -0.5
+    symmetric = normalisation == "symmetric"
+    values = (degree[rows] * degree[columns]) ** -0.5 if symmetric else 1 / degree[rows]
     matrix = sp.coo_array((values.astype(np.float32), (rows, columns)), shape=(size, size))
-    return Graph(matrix, symmetric=True)
+    return Graph(matrix, symmetric)
+
+
+def prune(pairs: np.ndarray, share: float, generator: torch.Generator, by_degree: bool = True) -> np.ndarray:
+    """Keep ⌊n (1 - share)⌋ of the n pairs, drawn without replacement.
+
+    Args:
+        pairs: interactions, shape (n, 2).
+        share: the share that is dropped, at least 0 and below 1.
+        generator: source of the draw.
+        by_degree: draw in proportion to (d_u d_i)^-½, which drops pairs between popular nodes first; otherwise
+            all alike.
+
+    The draw is a race of exponential clocks: the smallest E / p are a sample without replacement with
+    probabilities p, for any number of pairs. Source: Efraimidis and Spirakis, 2006.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"'share' needs to be at least 0 and below 1 in 'prune' (got {share!r})")
+    clocks = torch.empty(len(pairs), dtype=torch.float64, device=generator.device).exponential_(generator=generator)
+    clocks = clocks.cpu().numpy()
+    if by_degree:
+        users, items = (np.bincount(column)[column] for column in pairs.T)
+        clocks *= np.sqrt(users * items)
+    kept = int(len(pairs) * (1 - share))
+    return pairs[np.sort(np.argpartition(clocks, kept - 1)[:kept])]
 
 
 @torch.no_grad()
@@ -107,15 +135,61 @@ def nearest(features: Tensor, k: int = 10) -> Tensor:
     return found
 
 
-def knn(features: Tensor, k: int = 10) -> sp.csr_array:
-    """The frozen item graph of one modality: edges of weight 1 to the `nearest`, D^-½ A D^-½, Eqs. (9, 10).
+def cosines(features: Tensor, neighbours: Tensor) -> Tensor:
+    """cos(x_i, x_j) of each row and its `neighbours`, shape (n, k) both; differentiable in the features."""
+    unit = F.normalize(features, dim=1)
+    return torch.stack([(unit * F.embedding(column, unit)).sum(1) for column in neighbours.T], dim=1)
 
-    D holds row sums. They are k for all but all-zero feature rows, so that every edge weighs 1/k.
+
+def normalise(neighbours: Tensor, values: Tensor, degree: Tensor | None = None) -> Tensor:
+    """s_ij / √(r_i r_j) for a directed graph of k neighbours a row, shape (n, k) both.
+
+    Args:
+        degree: r, shape (n,); the row sums of `values` if None.
     """
-    neighbours = nearest(features, k).cpu().numpy()
-    n = len(neighbours)
-    kept = neighbours >= 0
-    degree = kept.sum(1)
-    rows, columns = np.repeat(np.arange(n), degree), neighbours[kept]
-    values = (degree[rows] * degree[columns]).astype(np.float64) ** -0.5
-    return sp.csr_array((values.astype(np.float32), (rows, columns)), shape=(n, n))
+    root = (values.sum(1) if degree is None else degree).rsqrt()
+    return values * root[:, None] * root[neighbours]
+
+
+def gather(neighbours: Tensor, values: Tensor, x: Tensor) -> Tensor:
+    """Σ_k values_ik x[neighbours_ik]: `propagate` for a graph whose values are being learned, O(n k d) memory."""
+    return torch.einsum("nk,nkd->nd", values, F.embedding(neighbours, x))
+
+
+def directed(neighbours: Tensor, values: Tensor) -> sp.csr_array:
+    """The sparse matrix of k neighbours a row, shape (n, k) both; neighbours of -1 are left out."""
+    index, weights = neighbours.cpu().numpy(), values.detach().cpu().numpy()
+    kept = index >= 0
+    rows = np.repeat(np.arange(len(index)), kept.sum(1))
+    return sp.csr_array((weights[kept].astype(np.float32), (rows, index[kept])), shape=(len(index), len(index)))
+
+
+def knn(features: Tensor, k: int = 10, weighted: bool = False) -> sp.csr_array:
+    """The frozen item graph of one modality: edges to the `nearest`, D^-½ A D^-½, Eqs. (9, 10).
+
+    D holds row sums, of the edges' weights: 1 each, so that every edge ends up as 1/k, or the cosines if
+    `weighted` (LATTICE's, MICRO's and MGCN's graph). An all-zero feature row keeps itself alone, with weight 1.
+    """
+    neighbours = nearest(features, k)
+    found = neighbours.clamp(min=0)
+    values = cosines(features, found) if weighted else torch.ones_like(found, dtype=torch.float64)
+    values = torch.where(neighbours < 0, 0, values)
+    values[:, 0] = 1  # the item itself
+    return directed(neighbours, normalise(found, values))
+
+
+def modality_weights(modalities: list[str], image_weight: float) -> Tensor:
+    """c_m of Eq. (11): `image_weight` for "image", the others evenly; evenly for all if there is no "image"."""
+    if not 0 < image_weight < 1:
+        raise ValueError(f"'image_weight' needs to lie between 0 and 1 in 'modality_weights' (got {image_weight!r})")
+    count = len(modalities)
+    if "image" not in modalities:
+        return torch.full((count,), 1 / count)
+    rest = (1 - image_weight) / (count - 1)
+    return torch.tensor([image_weight if m == "image" else rest for m in modalities])
+
+
+def fuse(graphs: dict[str, sp.csr_array], image_weight: float) -> sp.csr_array:
+    """S = Σ_m c_m S_m, Eq. (11), with the `modality_weights` for c."""
+    weights = modality_weights(list(graphs), image_weight).tolist()
+    return sum(c * graph for c, graph in zip(weights, graphs.values()))

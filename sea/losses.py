@@ -33,8 +33,16 @@ def embedding_norm(*tables: Tensor) -> Tensor:
     return sum(table.norm() for table in tables) / len(tables[0])
 
 
-class _SoloSim(torch.autograd.Function):
-    """Value and gradients of Eq. (16) in one streaming pass; only O(N d) is kept for the backward pass."""
+def squared_norm(*tables: Tensor) -> Tensor:
+    """½ Σ ‖T‖²_F over the batch's embedding rows, the squared regulariser, not divided by their number."""
+    return sum(table.square().sum() for table in tables) / 2
+
+
+class _Contrast(torch.autograd.Function):
+    """-mean_i log softmax_j(a_i·o_j / τ) at j = i, value and gradients in one streaming pass over rows.
+
+    Only O(N d) is kept for the backward pass. `other` may have 2N rows; a_i is then not compared with row N + i.
+    """
 
     @staticmethod
     def forward(ctx, anchor: Tensor, other: Tensor, tau: float) -> Tensor:
@@ -43,9 +51,11 @@ class _SoloSim(torch.autograd.Function):
         anchor = anchor / tau
         grad_anchor, grad_other = torch.empty_like(anchor), torch.zeros_like(other)
         total = anchor.new_zeros(())
-        for rows in row_blocks(n, n, anchor.device):
-            logits = anchor[rows] @ other.T  # (b, N)
+        for rows in row_blocks(n, len(other), anchor.device):
+            logits = anchor[rows] @ other.T  # (b, N) or (b, 2N)
             total -= logits.diagonal(rows.start).sum()
+            if len(other) > n:
+                logits.diagonal(n + rows.start).fill_(-torch.inf)
             peak = logits.amax(1, keepdim=True)
             weights = logits.sub_(peak).exp_()
             partition = weights.sum(1, keepdim=True)
@@ -54,7 +64,8 @@ class _SoloSim(torch.autograd.Function):
                 grad_anchor[rows] = (weights @ other) / partition - other[rows]
                 grad_other.addmm_(weights.T, anchor[rows] / partition)
         if wanted:
-            ctx.save_for_backward(grad_anchor / (n * tau), (grad_other - anchor) / n)
+            grad_other[:n] -= anchor
+            ctx.save_for_backward(grad_anchor / (n * tau), grad_other / n)
         return total / n
 
     @staticmethod
@@ -79,7 +90,7 @@ def solosim(anchor: Tensor, other: Tensor, tau: float = 0.2) -> Tensor:
         raise ValueError(
             f"'anchor' and 'other' need the same shape in 'solosim' (got {tuple(anchor.shape)}, {tuple(other.shape)})"
         )
-    return _SoloSim.apply(F.normalize(anchor, dim=1), F.normalize(other, dim=1), tau)
+    return _Contrast.apply(F.normalize(anchor, dim=1), F.normalize(other, dim=1), tau)
 
 
 def info_nce(a: Tensor, b: Tensor, tau: float = 0.2) -> Tensor:
@@ -88,6 +99,26 @@ def info_nce(a: Tensor, b: Tensor, tau: float = 0.2) -> Tensor:
     Source: van den Oord et al., arXiv 1807.03748. Arguments as in `solosim`.
     """
     return (solosim(a, b, tau) + solosim(b, a, tau)) / 2
+
+
+def two_view_contrast(anchor: Tensor, other: Tensor, tau: float = 0.5) -> Tensor:
+    """Contrast against both views: -(1/N) Σ_i log { e(a_i, o_i) / [Σ_j e(a_i, o_j) + Σ_{j≠i} e(a_i, a_j)] }.
+
+    e(x, y) = exp(x̂·ŷ/τ), hats are unit rows. MICRO's contrast of a modality with the fusion. Streams as SoloSim.
+
+    Args:
+        anchor, other: shape (N, d) each.
+        tau: temperature, above 0.
+
+    Source: Zhang et al., TKDE 2022; the form is Zhu et al.'s, arXiv 2006.04131, in one direction.
+    """
+    if tau <= 0:
+        raise ValueError(f"'tau' needs to be above 0 in 'two_view_contrast' (got {tau!r})")
+    if anchor.shape != other.shape:
+        shapes = f"{tuple(anchor.shape)}, {tuple(other.shape)}"
+        raise ValueError(f"'anchor' and 'other' need the same shape in 'two_view_contrast' (got {shapes})")
+    anchor, other = F.normalize(anchor, dim=1), F.normalize(other, dim=1)
+    return _Contrast.apply(anchor, torch.cat([other, anchor]), tau)
 
 
 def club(mu: Tensor, logvar: Tensor, unique: Tensor) -> Tensor:

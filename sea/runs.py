@@ -1,6 +1,5 @@
 """A run: settings in, record out, cached and resumable; and many of them at once."""
 
-import ast
 import hashlib
 import inspect
 import json
@@ -10,17 +9,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 import torch
 from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from scipy import stats
 from tqdm import tqdm
 
 from sea.data import Dataset, load
@@ -28,6 +24,7 @@ from sea.evaluate import Scores, evaluate
 from sea.models import MODELS, Recommender
 from sea.separate import SeparateLearning
 from sea.train import fit, write_atomically
+from sea.version import code_version
 
 ROOT = Path(__file__).parents[1] / "data" / "runs"
 SPLITS = ("valid", "test")
@@ -60,42 +57,13 @@ class Settings:
     threads: int = 1
 
 
-PROFILES = {
-    "quick": {"epochs": 3, "lr": 1e-3, "seeds": 1},
-    "default": {"epochs": 200, "patience": 10, "lr": 1e-3, "seeds": 3},
-    "paper": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 5},
-}
-"""What a profile sets, the same for every model; `lr` None means each model's published one."""
-
-
-def plan(models: Iterable[str], dataset: str, profile: str, seeds: int = 0, device: str = "auto") -> list[Settings]:
-    """The runs of a profile: every model with every seed, 999 and on.
-
-    Batches hold 2048 pairs as published, but 512 on the planted world, which has 8,000 in all.
-
-    Args:
-        models: names in `MODELS`.
-        profile: a name in `PROFILES`.
-        seeds: how many; 0 takes the profile's number.
-    """
-    if profile not in PROFILES:
-        raise ValueError(f"'profile' needs to be one of {', '.join(PROFILES)} in 'plan' (got {profile!r})")
-    chosen = dict(PROFILES[profile], batch_size=512 if dataset == "planted" else 2048)
-    count = chosen.pop("seeds")
-    return [
-        Settings(model, dataset, seed, device=device, **chosen)
-        for model in models
-        for seed in range(999, 999 + (seeds or count))
-    ]
-
-
 @dataclass(frozen=True, eq=False)
 class Record:
     """What a finished run left behind.
 
     Attributes:
         settings: as given, with every model parameter and the device filled in.
-        dataset, checksum: name and content of the data.
+        dataset, checksum, warning: name, content and warning label of the data.
         key: hash of settings, data and code, the name of the run's folder.
         code: version of the code that decides the numbers.
         metrics: by split ("valid", "test"), then metric: means over users, unrounded, at the best epoch.
@@ -109,6 +77,7 @@ class Record:
     settings: Settings
     dataset: str
     checksum: str
+    warning: str
     key: str
     code: str
     metrics: dict[str, dict[str, float]]
@@ -142,45 +111,6 @@ class Record:
         return model.eval()
 
 
-def interval(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
-    """Mean of every other column over the rows that agree in `by`, each followed by its 95 % t-interval's half-width.
-
-    The half-width's column ends in "±". One row alone has no interval: NaN.
-    """
-    groups = rows.groupby(by, sort=False)
-    count = groups.size()
-    quantile = pd.Series(stats.t.ppf(0.975, (count - 1).where(count > 1)), count.index)
-    half = groups.std().mul(quantile / np.sqrt(count), axis=0)
-    mean = groups.mean()
-    columns = [column for name in mean.columns for column in (name, f"{name} ±")]
-    return mean.join(half.add_suffix(" ±"))[columns]
-
-
-def summary(records: Iterable[Record], split: str = "test") -> pd.DataFrame:
-    """Per model: how many seeds, and the `interval` of each metric over them."""
-    rows = pd.DataFrame([{"model": record.settings.model, **record.metrics[split]} for record in records])
-    table = interval(rows, "model")
-    table.insert(0, "seeds", rows.groupby("model", sort=False).size())
-    return table
-
-
-def provenance(records: Iterable[Record]) -> dict[str, object]:
-    """The stamp for what was drawn from runs: data, runs (settings hash each), code, device, dates."""
-    records = list(records)
-
-    def distinct(values: Iterable[str]) -> str:
-        return ", ".join(sorted(set(values)))
-
-    return {
-        "dataset": distinct(record.dataset for record in records),
-        "checksum": distinct(record.checksum for record in records),
-        "runs": [f"{record.settings.model} seed {record.settings.seed}: {record.key}" for record in records],
-        "code": distinct(f"{record.settings.model} {record.code}" for record in records),
-        "device": distinct(record.environment["device"] for record in records),
-        "trained": distinct(record.environment["date"] for record in records),
-    }
-
-
 def run(settings: Settings, root: str | Path = ROOT, dataset: Dataset | None = None, progress: bool = True) -> Record:
     """Train and test one model, once: an existing record returns at once, a run that was cut off goes on.
 
@@ -193,7 +123,7 @@ def run(settings: Settings, root: str | Path = ROOT, dataset: Dataset | None = N
     """
     dataset = load(settings.dataset) if dataset is None else dataset
     settings = _complete(settings)
-    code = code_version(settings.model)
+    code = code_version(MODELS[settings.model], fit, evaluate)
     identity = asdict(settings) | {"dataset": dataset.checksum, "code": code}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(root) / f"{dataset.name}-{settings.model}-{key}"
@@ -219,14 +149,34 @@ def run_many(
 ) -> list[Record]:
     """Run a list, `jobs` at a time; records come back in the list's order.
 
-    Inside `joblib.parallel_config(backend=...)` the same call uses a Dask or Ray cluster.
+    Shows a bar, and keeps a line with the time left in the file that the environment variable SEA_PROGRESS
+    names, for whoever waits outside. Inside `joblib.parallel_config(backend=...)` the same call uses a Dask or
+    Ray cluster.
     """
     settings = list(settings)
-    bar = {"total": len(settings), "disable": None if progress else True, "unit": "run"}
-    if jobs == 1:
-        return [run(one, root, progress=progress) for one in tqdm(settings, **bar)]
-    tasks = (joblib.delayed(run)(one, root, progress=False) for one in settings)
-    return list(tqdm(joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks), **bar))
+    tasks = (joblib.delayed(run)(one, root, progress=progress and jobs == 1) for one in settings)
+    records = []
+    bar = tqdm(total=len(settings), disable=None if progress else True, unit="run")
+    with bar:
+        for record in joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks):
+            records.append(record)
+            left = _minutes_left(settings, records, jobs)
+            line = f"{len(records)} of {len(settings)} trainings done, about {left:.0f} min left"
+            bar.set_postfix_str(f"about {left:.0f} min left")
+            bar.update()
+            if "SEA_PROGRESS" in os.environ:
+                path = Path(os.environ["SEA_PROGRESS"])
+                write_atomically(path, lambda temporary, line=line: temporary.write_text(line, encoding="utf-8"))
+    return records
+
+
+def _minutes_left(settings: list[Settings], records: list[Record], jobs: int) -> float:
+    """What is not done yet takes as long as the mean of what is, of the same model where there is one."""
+    minutes = [sum(row["seconds"] + row.get("seconds_evaluate", 0) for row in r.history) / 60 for r in records]
+    of_model: dict[str, list[float]] = {}
+    for one, spent in zip(settings, minutes):
+        of_model.setdefault(one.model, []).append(spent)
+    return sum(np.mean(of_model.get(one.model, minutes)) for one in settings[len(records) :]) / jobs
 
 
 def _complete(settings: Settings) -> Settings:
@@ -270,31 +220,10 @@ def _parameters(function: type) -> dict[str, object]:
     found = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
-            found |= _parameters(SeparateLearning)
+            found = _parameters(SeparateLearning) | found
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "generator":
             found[parameter.name] = parameter.default
     return found
-
-
-@cache
-def code_version(model: str) -> str:
-    """A hash of the code that decides a model's numbers; comments and docstrings don't count."""
-    package = Path(__file__).parent
-    files = ["blocks", "graphs", "losses", "separate", "evaluate", "train", "models/base"]
-    own = Path(inspect.getfile(MODELS[model]))
-    digest = hashlib.sha256()
-    for path in [*(package / f"{name}.py" for name in files), own]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list) and body and _is_docstring(body[0]):
-                body.pop(0)
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()[:12]
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _build(settings: Settings, dataset: Dataset) -> Recommender:
@@ -335,6 +264,7 @@ def _train(settings: Settings, dataset: Dataset, folder: Path, progress: bool, i
         "settings": asdict(settings),
         "dataset": dataset.name,
         "checksum": dataset.checksum,
+        "warning": dataset.warning,
         **identity,
         "metrics": {split: found.mean() for split, found in scores.items()},
         "history": result.history,

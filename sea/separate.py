@@ -1,5 +1,6 @@
 """The paper's contribution as one module: split each modality's item features, align, distance."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from sea import losses
 
-ALIGN = ("solosim", "info_nce", "none")
+ALIGN = {"solosim": losses.solosim, "info_nce": losses.info_nce, "none": None}
 DISTANCE = ("club", "negative_l2", "orthogonal", "none")
 
 
@@ -131,9 +132,11 @@ class SeparateLearning(nn.Module):
         half = features.shape[1] // 2
         weights, biases = [], []
         for name, reader in readers.items():
-            columns = {"encoder": slice(None), "head": slice(half), "generic": slice(half)}.get(name)
-            if columns is None:  # unique: its own half, or all of T_m for the subtraction split
-                columns = slice(None) if self.distance == "orthogonal" else slice(half, None)
+            columns = slice(None)  # encoder, and unique of the subtraction split: all of T_m
+            if name in ("head", "generic"):
+                columns = slice(half)
+            elif name == "unique" and self.distance != "orthogonal":
+                columns = slice(half, None)
             weights.append(reader.weight @ transform.weight[columns])
             biases.append(reader.weight @ transform.bias[columns] + reader.bias)
         if not weights:
@@ -154,7 +157,7 @@ class SeparateLearning(nn.Module):
         return terms
 
     def _align(self, readings: dict[str, Reading]) -> Tensor:
-        loss = getattr(losses, self.align)
+        loss = ALIGN[self.align]
         heads = [self.heads[m](readings[m].head) for m in self.modalities]
         pairs = [loss(heads[j], heads[i], self.tau) for i, j in self._modality_pairs()]
         return torch.stack(pairs).mean()
@@ -205,6 +208,6 @@ def _head(hidden: int, width: int, generator: torch.Generator) -> nn.Sequential:
     )
 
 
-def _one_of(argument: str, value: str, choices: tuple[str, ...]) -> None:
+def _one_of(argument: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
         raise ValueError(f"'{argument}' needs to be one of {', '.join(choices)} in 'SeparateLearning' (got {value!r})")

@@ -113,6 +113,8 @@ def fit(
     bar = tqdm(total=epochs, initial=len(result.history), disable=None if progress else True, unit="epoch")
     with bar:
         while not result.stopped:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * model.lr_decay ** (len(result.history) / 50)
             row = _epoch(model, optimizer, sampler, pairs, batch_size, generator)
             finite = all(np.isfinite(value) for value in row.values())
             if finite:
@@ -164,12 +166,21 @@ def _epoch(
         terms = model.loss(*batch)
         optimizer.zero_grad()
         sum(terms.values()).backward()
+        _fill_gradients(optimizer)
         optimizer.step()
         model.after_step()
         for name, value in terms.items():
             totals[name] = totals.get(name, 0) + value.detach()
     row = {f"loss/{name}": float(total) / len(batches) for name, total in totals.items()}
     return row | {"seconds": time.perf_counter() - start}
+
+
+def _fill_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Zeros where a batch gives no gradient: Adam then goes on with its momentum, as in the published runs' torch."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
 
 @torch.no_grad()

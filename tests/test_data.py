@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import re
 import time
@@ -9,6 +10,7 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
+from sea import data
 from sea.data import DataError, load, planted
 from sea.graphs import knn
 
@@ -238,3 +240,18 @@ def test_real_sets_have_their_published_sizes_and_sound_graphs(name, sizes):
         found = [set(graph.indices[a:b]) for a, b in itertools.pairwise(graph.indptr)]
         shared = np.mean([len(mine & set(theirs)) / 10 for mine, theirs in zip(found, official)])
         assert shared > 0.98  # the set's README says .99
+
+
+def test_a_folder_that_bears_a_papers_name_and_is_not_it_says_so(tmp_path, monkeypatch):
+    assert load(write(tmp_path)).warning == ""
+    (tmp_path / "toy.inter").rename(tmp_path / "baby.inter")
+    assert load(tmp_path).warning == (
+        "baby: features are stand-ins (image 4, text 3 columns), not the official ones; the split is not the published one"
+    )
+    inter = (tmp_path / "baby.inter").read_bytes()
+    monkeypatch.setitem(data.OFFICIAL_INTER, "baby", hashlib.sha256(inter).hexdigest())
+    assert load(tmp_path).warning.endswith("not the official ones")
+    (tmp_path / "baby.inter").write_bytes(inter.replace(b"\n", b"\r\n"))  # the same rows
+    assert load(tmp_path).warning.endswith("not the official ones")
+    monkeypatch.setattr(data, "OFFICIAL_WIDTHS", {"image": 4, "text": 3})
+    assert load(tmp_path).warning == ""

@@ -6,8 +6,8 @@ from conftest import dataset_of
 from sklearn.metrics.pairwise import cosine_similarity
 
 from sea.data import planted
+from sea.graphs import modality_weights
 from sea.models import MODELS
-from sea.models.sea import modality_weights
 
 
 def batch(dataset, size, generator):
@@ -117,10 +117,11 @@ def test_a_model_is_its_generators_alone_and_has_finite_gradients(world, name):
             assert torch.isfinite(parameter.grad).all(), key
 
 
-def test_missing_images_leave_no_nan(generator):
+@pytest.mark.parametrize("name", MODELS)
+def test_missing_images_leave_no_nan(generator, name):
     dataset = planted(40, 30, mean_interactions=11)
     dataset.features["image"][:12] = 0
-    model = MODELS["SEA"](dataset, generator=generator)
+    model = MODELS[name](dataset, generator=generator)
     sum(model.loss(*batch(dataset, 50, generator)).values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
     assert all(torch.isfinite(v).all() for v in model.vectors())
@@ -130,5 +131,7 @@ def test_modality_weights():
     assert modality_weights(["image", "text"], 0.1).tolist() == pytest.approx([0.1, 0.9])
     assert modality_weights(["audio", "image", "text"], 0.2).tolist() == pytest.approx([0.4, 0.2, 0.4])
     assert modality_weights(["audio", "text"], 0.1).tolist() == [0.5, 0.5]
-    with pytest.raises(ValueError, match=r"'image_weight' needs to lie between 0 and 1 in 'SEA' \(got 1.5\)"):
+    with pytest.raises(
+        ValueError, match=r"'image_weight' needs to lie between 0 and 1 in 'modality_weights' \(got 1.5\)"
+    ):
         modality_weights(["image", "text"], 1.5)

@@ -13,7 +13,7 @@ import papermill
 import pytest
 
 import sea.__main__ as main
-from sea.runs import PROFILES
+from sea.study import PROFILES
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = main.notebooks()
@@ -106,6 +106,16 @@ def test_a_failing_notebook_does_not_stop_the_others_and_leaves_no_figure(tmp_pa
     assert not (tmp_path / "out" / "notebooks" / "01_bad.ipynb").exists()
 
 
+def test_the_time_left_is_told_while_a_notebook_trains(tmp_path, monkeypatch, capsys):
+    line = "import os, pathlib, time; pathlib.Path(os.environ['SEA_PROGRESS']).write_text('1 of 2'); time.sleep(1)"
+    monkeypatch.setattr(main, "notebooks", lambda: [book(tmp_path / "01_slow.ipynb", line, WRITE)])
+    monkeypatch.setattr(main, "EVERY", 0.05)
+    monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
+    assert main.main() == 0
+    assert capsys.readouterr().out.count("  1 of 2\n") == 1  # once, not at every look
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["figure.txt", "notebooks"]
+
+
 INTERRUPTED = """
 import sys
 from pathlib import Path
@@ -141,6 +151,7 @@ def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path):
         (["--dataset", "nope"], "--dataset needs to be planted, a folder or one under data/ (got 'nope')"),
         (["--only", "01,77"], "needs numbers among 01, "),
         (["--profile", "slow"], "invalid choice: 'slow'"),
+        (["--models", "SEA,XYZ"], "'models' needs names among BPR, "),
         (["--seeds", "0"], "needs to be a whole number of at least 1 (got '0')"),
         (["--jobs", "two"], "needs to be a whole number of at least 1 (got 'two')"),
         (["--dataset", "tests"], "tests: needs exactly one NAME.inter"),

@@ -1,23 +1,17 @@
-import json
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from scipy import stats
 
 from sea import runs
 from sea.data import load
 from sea.evaluate import evaluate
-from sea.runs import PROFILES, Settings, code_version, plan, provenance, run, run_many, summary
+from sea.runs import Settings, run, run_many
 
 QUICK = Settings("BPR", epochs=3, batch_size=512, device="cpu", lr=1e-2)
 VOLATILE = ("seconds_per_epoch", "peak_memory", "history", "environment", "folder")
@@ -35,7 +29,7 @@ def test_a_run_is_done_once_and_its_record_holds(tmp_path, monkeypatch):
     assert sorted(path.name for path in record.folder.iterdir()) == [
         "lock", "record.json", "users.safetensors", "weights.safetensors",
     ]  # fmt: skip
-    monkeypatch.setattr(runs, "fit", None)  # training again would fail
+    monkeypatch.setattr(runs, "_train", None)  # training again would fail
     again = run(QUICK, tmp_path, progress=False)
     assert vars(again) == vars(record)
     world = load("planted")
@@ -67,32 +61,14 @@ def test_every_value_that_reaches_the_model_makes_another_run(tmp_path, monkeypa
     }
     assert len(others | {first}) == 7
     assert key(replace(QUICK, params={"reg": 0.1})) == first  # the default, said aloud
-    monkeypatch.setattr(runs, "code_version", lambda model: "another")
+    monkeypatch.setattr(runs, "code_version", lambda *roots: "another")
     assert key(QUICK) not in others | {first}
-
-
-def test_the_code_version_sees_code_and_not_comments(tmp_path, monkeypatch):
-    shutil.copytree(os.path.dirname(runs.__file__), tmp_path / "sea")
-    monkeypatch.setattr(runs, "__file__", str(tmp_path / "sea" / "runs.py"))
-    monkeypatch.setattr(runs.inspect, "getfile", lambda cls: str(tmp_path / "sea" / "models" / "bpr.py"))
-
-    def version(edit=None):
-        if edit:
-            path = tmp_path / "sea" / "losses.py"
-            path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
-        code_version.cache_clear()
-        return code_version("BPR")
-
-    first = version()
-    assert version(lambda text: "# a comment\n" + text.replace('"""Every loss', '"""Each loss')) == first
-    assert version(lambda text: text.replace("softplus", "relu")) != first
-    code_version.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "XYZ"}, r"'model' needs to be one of BPR, LightGCN, SEA.* \(got 'XYZ'\)"),
+        ({"model": "XYZ"}, r"'model' needs to be one of BPR, LightGCN, .* \(got 'XYZ'\)"),
         ({"params": {"regg": 1}}, r"'params' of BPR needs names among dim, reg .* \(got 'regg'\)"),
         ({"epochs": 0}, r"'epochs' needs to be at least 1 in 'Settings' \(got 0\)"),
         ({"device": "tpu"}, r"'device' needs to be auto, cpu or cuda \(got 'tpu'\)"),
@@ -107,6 +83,32 @@ def test_unknown_settings_are_named(tmp_path, change, message):
 def test_seas_settings_include_the_plug_ins():
     known = runs._complete(Settings("SEA", device="cpu")).params
     assert (known["alpha"], known["beta"], known["tau"], known["q_steps"], known["k"]) == (0.012, 0.006, 0.2, 50, 10)
+    plugged = runs._complete(Settings("VBPR+SEA", device="cpu")).params  # a model's own defaults go first
+    assert (plugged["alpha"], plugged["beta"], plugged["tau"], plugged["q_steps"]) == (0.1, 0.01, 0.1, 50)
+
+
+def test_progress_is_kept_where_it_is_asked_for(tmp_path, monkeypatch):
+    line = tmp_path / "line"
+    monkeypatch.setenv("SEA_PROGRESS", str(line))
+    settings = [replace(QUICK, seed=seed) for seed in (1, 2)]
+    seen = []
+    monkeypatch.setattr(runs, "write_atomically", lambda path, write: (write(path), seen.append(path.read_text())))
+    run_many(settings, tmp_path / "runs", progress=False)
+    lines = [text for text in seen if "trainings" in text]
+    assert lines == ["1 of 2 trainings done, about 0 min left", "2 of 2 trainings done, about 0 min left"]
+
+
+def test_the_time_left_goes_by_the_model_first(tmp_path):
+    record = run(QUICK, tmp_path, progress=False)
+
+    def lasting(seconds, model):
+        rows = [{"seconds": seconds / 2, "seconds_evaluate": seconds / 2}]
+        return replace(record, settings=replace(QUICK, model=model), history=rows)
+
+    models = ["BPR", "SEA", "BPR", "SEA", "LightGCN"]
+    done = [lasting(60, "BPR"), lasting(600, "SEA")]
+    left = runs._minutes_left([replace(QUICK, model=model) for model in models], done, jobs=2)
+    assert left == pytest.approx((1 + 10 + (1 + 10) / 2) / 2)  # LightGCN: the mean of all
 
 
 def test_many_runs_come_back_in_order_and_jobs_do_not_matter(tmp_path):
@@ -115,43 +117,6 @@ def test_many_runs_come_back_in_order_and_jobs_do_not_matter(tmp_path):
     assert [(r.settings.model, r.settings.seed) for r in parallel] == [(s.model, s.seed) for s in settings]
     for a, b in zip(parallel, run_many(settings, tmp_path / "b", progress=False)):
         assert numbers(a) == numbers(b)
-
-
-def test_summary_is_mean_and_t_interval(tmp_path):
-    records = run_many([replace(QUICK, seed=seed) for seed in (1, 2, 3)], tmp_path, progress=False)
-    values = [r.metrics["test"]["recall@20"] for r in records]
-    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-    row = summary(records).loc["BPR"]
-    assert row["seeds"] == 3
-    assert row["recall@20"] == pytest.approx(np.mean(values))
-    assert row["recall@20 ±"] == pytest.approx((high - low) / 2)
-    assert pd.isna(summary(records[:1]).loc["BPR", "recall@20 ±"])
-    stamp = provenance(records)
-    assert stamp["dataset"] == "planted"
-    assert len(stamp["runs"]) == 3
-    json.dumps(stamp)
-
-
-def test_interval_is_the_t_interval_and_one_row_has_none():
-    rows = pd.DataFrame({"k": ["a"] * 3 + ["b"], "x": [1.0, 2.0, 6.0, 5.0]})
-    table = runs.interval(rows, ["k"])
-    low, high = stats.t.interval(0.95, 2, 3.0, stats.sem([1.0, 2.0, 6.0]))
-    assert table.loc["a", "x"] == 3
-    assert table.loc["a", "x ±"] == pytest.approx((high - low) / 2)
-    assert table.loc["b", "x"] == 5
-    assert np.isnan(table.loc["b", "x ±"])
-
-
-def test_a_plan_gives_every_model_the_same(monkeypatch):
-    settings = plan(["BPR", "SEA"], "planted", "default")
-    assert len(settings) == 2 * PROFILES["default"]["seeds"]
-    assert {replace(s, model="", seed=0).__repr__() for s in settings} == {
-        replace(settings[0], model="", seed=0).__repr__()
-    }
-    assert plan(["SEA"], "baby", "paper", seeds=2)[1].seed == 1000
-    assert plan(["SEA"], "baby", "paper")[0].batch_size == 2048
-    with pytest.raises(ValueError, match="'profile' needs to be one of quick, default, paper"):
-        plan(["SEA"], "planted", "fast")
 
 
 KILLED = """

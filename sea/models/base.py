@@ -1,5 +1,7 @@
 """The contract between a model and everything else."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -8,13 +10,20 @@ class Recommender(nn.Module):
     """A model knows its parameters, its loss for a batch, and its final vectors; a score is their dot product.
 
     A model is built as `Model(dataset, generator=generator, **settings)`; the generator draws its initial
-    values. `lr` is Adam's published step size for it.
+    values.
+
+    Attributes:
+        lr: Adam's published step size for the model.
+        lr_decay: the step size is lr · lr_decay^(epoch / 50).
+        grid: values that its published tuning tried and ours tries in the paper profile, by setting ("lr" too).
 
     A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
     submodule that owns it keeps its optimiser as an attribute `optimizer`: the training loop stores both.
     """
 
     lr = 1e-3
+    lr_decay = 1.0
+    grid: ClassVar[dict[str, tuple]] = {}
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The terms of the objective for a batch of (user, positive item, negative item), each (batch,).

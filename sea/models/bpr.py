@@ -1,5 +1,7 @@
 """Matrix factorisation trained with BPR."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,6 +20,8 @@ class BPR(Recommender):
         dim: width of the vectors.
         reg: weight of the regulariser.
     """
+
+    grid: ClassVar = {"reg": (1.0, 0.1, 0.01, 0.001)}
 
     def __init__(self, dataset: Dataset, *, dim: int = 64, reg: float = 0.1, generator: torch.Generator):
         super().__init__()

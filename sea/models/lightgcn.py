@@ -1,5 +1,7 @@
 """LightGCN: linear propagation of id vectors."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +23,8 @@ class LightGCN(Recommender):
         layers: L.
         reg: weight of the regulariser.
     """
+
+    grid: ClassVar = {"layers": (1, 2, 3, 4), "reg": (1e-2, 1e-4)}
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """SEA: separate learning for multimedia recommendation."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, bipartite, knn, layer_sum, propagate
+from sea.graphs import Graph, bipartite, fuse, knn, layer_sum, modality_weights, propagate
 from sea.models.base import Recommender, xavier
 from sea.separate import SeparateLearning, linear
 
@@ -42,6 +43,7 @@ class SEA(Recommender):
     """
 
     lr = 1e-4
+    grid: ClassVar = {"alpha": (0.012, 0.12, 0.6), "beta": (0.006, 0.06)}
 
     def __init__(
         self,
@@ -70,14 +72,12 @@ class SEA(Recommender):
         self.user_weights = nn.Parameter((draws * spread).softmax(dim=1))
         self.user_item = bipartite(dataset.train, dataset.n_users, dataset.n_items)
         graphs = {m: knn(values, k) for m, values in features.items()}
-        weights = modality_weights(list(features), image_weight)
         self.graph_logits = None
         if learn_graph_weights:
-            self.graph_logits = nn.Parameter(weights.log())
+            self.graph_logits = nn.Parameter(modality_weights(list(features), image_weight).log())
             self.item_item = nn.ModuleList([Graph(graph) for graph in graphs.values()])
         else:
-            fused = sum(float(c) * graph for c, graph in zip(weights, graphs.values()))
-            self.item_item = nn.ModuleList([Graph(fused)])
+            self.item_item = nn.ModuleList([Graph(fuse(graphs, image_weight))])
 
     def _encode(self) -> tuple[Tensor, Tensor, dict]:
         readings = self.separate()
@@ -116,14 +116,3 @@ class SEA(Recommender):
     def after_step(self) -> None:
         """Fit CLUB's q."""
         self.separate.fit_q()
-
-
-def modality_weights(modalities: list[str], image_weight: float) -> Tensor:
-    """c_m of Eq. (11): `image_weight` for "image", the others evenly; evenly for all if there is no "image"."""
-    if not 0 < image_weight < 1:
-        raise ValueError(f"'image_weight' needs to lie between 0 and 1 in 'SEA' (got {image_weight!r})")
-    count = len(modalities)
-    if "image" not in modalities:
-        return torch.full((count,), 1 / count)
-    rest = (1 - image_weight) / (count - 1)
-    return torch.tensor([image_weight if m == "image" else rest for m in modalities])

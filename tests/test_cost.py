@@ -1,0 +1,111 @@
+"""Costs against models whose time and memory are known, and summaries against hand-made rows."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sea import cost as costs
+from sea.cost import Costs, cost, measure
+from sea.models import MODELS
+from sea.models.bpr import BPR
+
+MIB = 2**20
+
+
+class Slow(BPR):
+    """Sleeps 0 s in the first epoch, 1.5 in the second, 0.3 in the third; holds `held` MiB in one batch of it."""
+
+    def __init__(self, dataset, *, held, generator):
+        super().__init__(dataset, generator=generator)
+        self.held = held * (dataset.n_users > 60)  # none on the toy
+        self.naps = iter((0, 1.5, 0.3) if self.held else (0,))
+
+    def before_epoch(self, generator):
+        time.sleep(next(self.naps))
+
+    def after_step(self):
+        torch.ones(self.held * MIB, dtype=torch.uint8)
+        self.held = 0
+
+
+def test_seconds_are_the_median_epoch_and_memory_is_what_the_training_took(monkeypatch):
+    monkeypatch.setitem(MODELS, "Slow", Slow)
+    threads = torch.get_num_threads()
+    try:
+        row, machine = measure("Slow", {"held": 150}, "planted", "cpu", 3, 1)
+    finally:
+        torch.set_num_threads(threads)
+    assert 0.3 <= row["seconds"] < 0.6  # the mean would be above 0.6
+    assert row["beyond"] == row["peak"] - row["baseline"]
+    assert 150 * MIB <= row["beyond"] < 190 * MIB
+    assert row["baseline"] > 100 * MIB
+    assert (machine["threads"], machine["torch"]) == (1, torch.__version__)
+
+
+def test_each_training_has_a_fresh_process_and_takes_its_parameters_at_least_five_times():
+    """Parameters, gradient, Adam's two moments and the best epoch's copy; a small model after it has none of that."""
+    wide = 3_000
+    found = cost({"wide": ("BPR", {"dim": wide}), "narrow": ("BPR", {})}, "planted", "cpu", epochs=1, repeats=2)
+    parameters = (500 + 400) * wide * 4  # bytes
+    assert list(found.rows.index) == [("wide", 0), ("narrow", 0), ("wide", 1), ("narrow", 1)]
+    assert (found.rows.loc["wide", "beyond"] >= 5 * parameters).all()
+    assert (found.rows.loc["narrow", "beyond"] < 2 * parameters).all()
+    assert np.ptp(found.rows["baseline"].xs("narrow")) < parameters  # nothing is left of the wide one between them
+    assert (found.rows["seconds"] > 0).all()
+    assert (found.device, found.stamp["rounds"], found.stamp["threads"], found.stamp["dataset"]) == (
+        "cpu", 2, 1, "planted",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variants", "options", "error", "message"),
+    [
+        (
+            {"odd": ("BPR", {"dimension": 3})},
+            {},
+            RuntimeError,
+            r"^odd: the training failed in 'cost' \(TypeError: .*\)$",
+        ),
+        ({"odd": ("GPT", {})}, {}, ValueError, r"models among BPR, .* \(got 'GPT'\)$"),
+        ({"BPR": ("BPR", {})}, {"repeats": 0}, ValueError, r"^'repeats' needs to be at least 1 in 'cost' \(got 0\)$"),
+        ({"BPR": ("BPR", {})}, {"device": "tpu"}, ValueError, "auto, cpu or cuda"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_in_one_line(variants, options, error, message):
+    with pytest.raises(error, match=message):
+        cost(variants, "planted", **{"device": "cpu", "epochs": 1, "repeats": 1} | options)
+
+
+def test_a_process_that_is_killed_is_told_in_one_line(monkeypatch):
+    class Dead:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+        def submit(self, *_):
+            raise costs.multiprocessing.ProcessError("terminated abruptly\nwith a long story")
+
+    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_, **__: Dead())
+    with pytest.raises(RuntimeError, match=r"^SEAa: .*\(ProcessError: terminated abruptly\)$"):
+        cost({"SEAa": ("SEA", {})}, "planted", "cpu", epochs=1, repeats=1)
+
+
+def test_table_and_ratios_are_those_of_hand_made_rounds():
+    index = pd.MultiIndex.from_product([["a", "b"], range(3)], names=["variant", "round"])
+    seconds, peak = [8.0, 2.0, 6.0, 2.0, 1.0, 1.0], [np.nan, 5.0, 7.0, 4.0, 4.0, 4.0]
+    rows = pd.DataFrame({"seconds": seconds, "peak": peak, "baseline": 1.0}, index=index)
+    rows["beyond"] = rows["peak"] - 1
+    found = Costs(rows, "cpu", {})
+    table = found.table()
+    assert list(table.columns) == costs.COLUMNS
+    assert table.loc["a"].tolist() == [6, 2, 8, 6, 1, 5]
+    assert table.loc["b"].tolist() == [1, 1, 2, 4, 1, 3]
+    ratio = found.ratios([("a", "b"), ("b", "a")])
+    assert ratio.loc["a / b"].tolist() == [4, 2, 6]  # rounds 4, 2, 6; of the medians it would be 6
+    assert ratio.loc["b / a"].tolist() == pytest.approx([1 / 4, 1 / 6, 1 / 2])
+    assert found.ratios([("a", "b")], "beyond").loc["a / b"].tolist() == pytest.approx([5 / 3, 4 / 3, 2])
