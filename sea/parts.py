@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
-from threadpoolctl import threadpool_limits
 
 from sea import angles, probes
 from sea.models import MICRO, SEA, Recommender
@@ -31,9 +30,6 @@ PAIRS = {
 CLOUDS = ["silhouette", "silhouette, centred", "neighbours", "neighbours, centred"]
 MEASURES = [*CLOUDS, "angle", "angle, other items", "CKA", "R²"]
 """What is measured of two parts: the first four of their clouds, which is what a picture shows."""
-
-single_thread = threadpool_limits.wrap(limits=1)
-"""For small products, where more threads mostly wait for one another."""
 
 
 @torch.no_grad()
@@ -119,13 +115,13 @@ def _labels(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.repeat([0, 1], [len(a), len(b)])
 
 
-@single_thread
+@probes.single_thread
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Mean held-out R² of a linear probe that reads one part from the other, over both directions and all columns."""
     return float((probes.recovery(a, b).mean() + probes.recovery(b, a).mean()) / 2)
 
 
-@single_thread
+@probes.single_thread
 def compare(parts: Parts, items: np.ndarray | None = None) -> pd.DataFrame:
     """Hold every pair of parts in `PAIRS` against each other, averaged over the modalities.
 
@@ -144,7 +140,7 @@ def compare(parts: Parts, items: np.ndarray | None = None) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=MEASURES).rename_axis("pair")
 
 
-@single_thread
+@probes.single_thread
 def embed(
     clouds: dict[tuple[str, str], np.ndarray],
     seed: int = 0,

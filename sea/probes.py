@@ -4,10 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 KERNELS = ("linear", "rbf")
 PENALTIES = 10.0 ** np.arange(-6, 4)
 """What a probe's ridge penalty is chosen from, in units of its kernel matrix's mean eigenvalue."""
+
+single_thread = threadpool_limits.wrap(limits=1)
+"""For small products, where more threads mostly wait for one another: on a busy machine, 20 times as long."""
 
 
 def subtract(parts: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +35,7 @@ def subtract(parts: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nda
     return fused, parts - fused
 
 
+@single_thread
 def recovery(part: np.ndarray, target: np.ndarray, kernel: str = "linear", folds: int = 5, seed: int = 0) -> np.ndarray:
     """Held-out R² of each column of `target`, predicted from `part` by ridge regression.
 
