@@ -91,6 +91,52 @@ def bipartite(pairs: np.ndarray, n_users: int, n_items: int, normalisation: str 
     return Graph(matrix, symmetric)
 
 
+def interactions(pairs: np.ndarray, n_users: int, n_items: int, normalisation: str = "symmetric") -> sp.csr_array:
+    """The train interactions alone, R (n_users, n_items), normalised.
+
+    Args:
+        pairs: train interactions, shape (n, 2), columns user and item.
+        normalisation: "symmetric", D_u^-½ R D_i^-½, the user-item block of `bipartite`'s; "sum", R itself, ones;
+            "mean", D_u⁻¹ R, whose rows sum to 1; or "root", D_u^-½ R.
+
+    Users and items without an interaction keep an empty row or column.
+    """
+    users, items = pairs.T
+    by_user, by_item = (np.bincount(column).astype(np.float64)[column] for column in (users, items))
+    ones = np.ones(len(pairs))
+    values = {"symmetric": (by_user * by_item) ** -0.5, "sum": ones, "mean": 1 / by_user, "root": by_user**-0.5}
+    matrix = sp.coo_array((values[normalisation].astype(np.float32), (users, items)), shape=(n_users, n_items))
+    return matrix.tocsr()
+
+
+def common_neighbours(pairs: np.ndarray, n_users: int, n_items: int, k: int) -> tuple[Tensor, Tensor]:
+    """The k other users with whom each user shares most train items, most first, and how many items they share.
+
+    Among equals, smaller ids come first. The products R Rᵀ exist for a block of users at a time.
+
+    Args:
+        pairs: train interactions, shape (n, 2), columns user and item.
+
+    Returns:
+        Users and counts, shape (n_users, k) each; -1 and 0 where fewer than k users share an item.
+    """
+    if k < 1:
+        raise ValueError(f"'k' needs to be at least 1 in 'common_neighbours' (got {k})")
+    bought = interactions(pairs, n_users, n_items, "sum")
+    buyers = bought.T.tocsr()
+    found, counts = np.full((n_users, k), -1), np.zeros((n_users, k), dtype=np.int64)
+    for rows in row_blocks(n_users, n_users, torch.device("cpu")):
+        shared = (bought[rows] @ buyers).tocoo()
+        users, others = shared.coords[0] + rows.start, shared.coords[1]
+        order = np.lexsort((others, -shared.data, users))
+        order = order[users[order] != others[order]]
+        users, others, values = users[order], others[order], shared.data[order]
+        place = np.arange(len(users)) - np.searchsorted(users, users)  # in its user's own list
+        kept = place < k
+        found[users[kept], place[kept]], counts[users[kept], place[kept]] = others[kept], values[kept]
+    return torch.from_numpy(found), torch.from_numpy(counts)
+
+
 def prune(pairs: np.ndarray, share: float, generator: torch.Generator, by_degree: bool = True) -> np.ndarray:
     """Keep ⌊n (1 - share)⌋ of the n pairs, drawn without replacement.
 

@@ -121,6 +121,52 @@ def two_view_contrast(anchor: Tensor, other: Tensor, tau: float = 0.5) -> Tensor
     return _Contrast.apply(anchor, torch.cat([other, anchor]), tau)
 
 
+class _LogPartition(torch.autograd.Function):
+    """mean_i log Σ_j exp(a_i·o_j), value and gradients in one streaming pass over the anchors a, as in `_Contrast`."""
+
+    @staticmethod
+    def forward(ctx, anchor: Tensor, other: Tensor) -> Tensor:
+        n = len(anchor)
+        grad_anchor, grad_other = torch.empty_like(anchor), torch.zeros_like(other)
+        total = anchor.new_zeros(())
+        for rows in row_blocks(n, len(other), anchor.device):
+            logits = anchor[rows] @ other.T
+            peak = logits.amax(1, keepdim=True)
+            weights = logits.sub_(peak).exp_()
+            partition = weights.sum(1, keepdim=True)
+            total += (partition.log() + peak).sum()
+            if any(ctx.needs_input_grad):
+                grad_anchor[rows] = (weights @ other) / partition
+                grad_other.addmm_(weights.T, anchor[rows] / partition)
+        ctx.save_for_backward(grad_anchor / n, grad_other / n)
+        return total / n
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple:
+        grad_anchor, grad_other = ctx.saved_tensors
+        return grad * grad_anchor, grad * grad_other
+
+
+def contrast_with_all(a: Tensor, b: Tensor, rows: Tensor, tau: float = 0.2) -> Tensor:
+    """Contrast of some rows with all: -mean_{i in rows} log [exp(â_i·b̂_i/τ) / Σ_j exp(â_i·b̂_j/τ)], j over all rows.
+
+    Hats are unit rows. Streams as SoloSim does, which is the same with every row once. LGMRec's contrast.
+
+    Args:
+        a, b: shape (N, d) each.
+        rows: indices, shape (batch,); a row that occurs twice counts twice.
+        tau: temperature, above 0.
+    """
+    if tau <= 0:
+        raise ValueError(f"'tau' needs to be above 0 in 'contrast_with_all' (got {tau!r})")
+    if a.shape != b.shape:
+        raise ValueError(
+            f"'a' and 'b' need the same shape in 'contrast_with_all' (got {tuple(a.shape)}, {tuple(b.shape)})"
+        )
+    anchor, other = F.normalize(F.embedding(rows, a), dim=1) / tau, F.normalize(b, dim=1)
+    return _LogPartition.apply(anchor, other) - (anchor * F.embedding(rows, other)).sum(1).mean()
+
+
 def club(mu: Tensor, logvar: Tensor, unique: Tensor) -> Tensor:
     """CLUB, Eqs. (14, 15): E_p(g,u)[log q(u|g)] - E_p(g)p(u)[log q(u|g)] for a Gaussian q, a scalar in nats.
 

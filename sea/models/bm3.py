@@ -1,0 +1,94 @@
+"""BM3: recommendation without negatives."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sea.data import Dataset
+from sea.graphs import bipartite, layer_sum
+from sea.models.base import Recommender, dropout, xavier
+from sea.separate import linear
+
+
+class BM3(Recommender):
+    """BM3 (Zhou et al., WWW 2023): a predictor φ on one view has to match another view, partly dropped out.
+
+        [u; i'] = 1/(L+1) Σ_{l=0..L} Â^l [P; Q],  i = i' + Q,  f_m = Linear_m(X_m), X_m trained too
+        û, î, f̂_m: the same after dropout, and without gradient
+        loss = c(φu, î) + c(φi, û) + 2 Σ_m [c(φf_m, î) + c(φf_m, f̂_m)] + reg · (‖u‖_F + ‖i‖_F) / n_items
+
+    c is 1 - mean cosine over the batch's pairs; φ is linear, one for all. The norms are those of all users and all
+    items, unsquared. Sampled negatives are not used. Scores are φu · φi. Each row of a batch has dropouts of its own;
+    in the published program those of the same user or item in a batch agree.
+
+    Args:
+        dim: width of the vectors.
+        layers: L.
+        drop: share of the targets' entries that is dropped.
+        reg: weight of the regulariser.
+    """
+
+    grid: ClassVar = {"layers": (1, 2), "drop": (0.3, 0.5), "reg": (0.1, 0.01)}
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        dim: int = 64,
+        layers: int = 1,
+        drop: float = 0.5,
+        reg: float = 0.1,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.layers, self.drop, self.reg = layers, drop, reg
+        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
+        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
+        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        self.features = nn.ParameterDict(features)
+        self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
+        self.predictor = linear(dim, dim, generator)
+        for layer in (*self.maps.values(), self.predictor):
+            nn.init.xavier_normal_(layer.weight, generator=generator)
+        self.generator = generator
+
+    def before_epoch(self, generator: torch.Generator) -> None:
+        """Keep the training's generator, for the dropouts of the epoch."""
+        self.generator = generator
+
+    def _encode(self) -> tuple[Tensor, Tensor]:
+        nodes = torch.cat([self.users, self.items])
+        mean = layer_sum(self.graph, nodes, self.layers) / (self.layers + 1)
+        users, items = mean.split([len(self.users), len(self.items)])
+        return users, items + self.items
+
+    def _target(self, rows: Tensor) -> Tensor:
+        return dropout(rows.detach(), self.drop, self.generator)
+
+    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """Mutual prediction of the batch's users and items, of modalities and items, and the norms."""
+        user_vectors, item_vectors = self._encode()
+        u, i = F.embedding(users, user_vectors), F.embedding(positives, item_vectors)
+        u_target, i_target = self._target(u), self._target(i)
+        aligned = 0.0
+        for m, values in self.features.items():
+            f = self.maps[m](F.embedding(positives, values))
+            predicted = self.predictor(f)
+            aligned = aligned + _distance(predicted, i_target) + _distance(predicted, self._target(f))
+        return {
+            "rec": _distance(self.predictor(u), i_target) + _distance(self.predictor(i), u_target),
+            "modalities": 2.0 * aligned,
+            "reg": self.reg * (user_vectors.norm() + item_vectors.norm()) / len(item_vectors),
+        }
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """φ of both sides."""
+        users, items = self._encode()
+        return self.predictor(users), self.predictor(items)
+
+
+def _distance(x: Tensor, y: Tensor) -> Tensor:
+    return 1 - F.cosine_similarity(x, y).mean()
