@@ -16,12 +16,12 @@ MIB = 2**20
 
 
 class Slow(BPR):
-    """Sleeps 0 s in the first epoch, 1.5 in the second, 0.3 in the third; holds `held` MiB in one batch of it."""
+    """Sleeps 0 s in the first epoch, 3 in the second, 0.3 in the third; holds `held` MiB in one batch of it."""
 
     def __init__(self, dataset, *, held, generator):
         super().__init__(dataset, generator=generator)
         self.held = held * (dataset.n_users > 60)  # none on the toy
-        self.naps = iter((0, 1.5, 0.3) if self.held else (0,))
+        self.naps = iter((0, 3.0, 0.3) if self.held else (0,))
 
     def before_epoch(self, generator):
         time.sleep(next(self.naps))
@@ -38,9 +38,9 @@ def test_seconds_are_the_median_epoch_and_memory_is_what_the_training_took(monke
         row, machine = measure("Slow", {"held": 150}, "planted", "cpu", 3, 1)
     finally:
         torch.set_num_threads(threads)
-    assert 0.3 <= row["seconds"] < 0.6  # the mean would be above 0.6
+    assert 0.3 <= row["seconds"] < 1.1  # the mean would be above 1.1
     assert row["beyond"] == row["peak"] - row["baseline"]
-    assert 150 * MIB <= row["beyond"] < 190 * MIB
+    assert 140 * MIB <= row["beyond"] < 200 * MIB  # less by what earlier tests have freed and kept
     assert row["baseline"] > 100 * MIB
     assert (machine["threads"], machine["torch"]) == (1, torch.__version__)
 
