@@ -132,7 +132,6 @@ def _execute(path: Path, parameters: dict, out: Path) -> tuple[str, Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     log.parent.mkdir(exist_ok=True)
-    os.environ["SEA_PROGRESS"] = str(partial / "progress")
     known = papermill.inspect_notebook(path)
     given = {name: value for name, value in (parameters | {"out": str(partial)}).items() if name in known}
     with log.open("w", encoding="utf-8") as stream, _progress(partial / "progress"):
@@ -167,6 +166,7 @@ def _execute(path: Path, parameters: dict, out: Path) -> tuple[str, Path]:
 def _progress(path: Path) -> Iterator[None]:
     """Print the line that a notebook's trainings keep in `path` about the time left, when it changed."""
     done = threading.Event()
+    os.environ["SEA_PROGRESS"] = str(path)
 
     def relay() -> None:
         seen = ""
@@ -181,6 +181,7 @@ def _progress(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        del os.environ["SEA_PROGRESS"]
         done.set()
         thread.join()
 

@@ -114,6 +114,7 @@ def test_the_time_left_is_told_while_a_notebook_trains(tmp_path, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
     assert main.main() == 0
     assert capsys.readouterr().out.count("  1 of 2\n") == 1  # once, not at every look
+    assert "SEA_PROGRESS" not in os.environ  # it names a folder that is gone
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["figure.txt", "notebooks"]
 
 
