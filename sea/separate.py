@@ -128,24 +128,35 @@ class SeparateLearning(nn.Module):
         return {m: self._read(m) for m in self.modalities}
 
     def _read(self, m: str) -> Reading:
-        transform, readers, features = self.transform[m], self.readers[m], getattr(self, f"features_{m}")
-        half = features.shape[1] // 2
-        weights, biases = [], []
-        for name, reader in readers.items():
-            columns = slice(None)  # encoder, and unique of the subtraction split: all of T_m
-            if name in ("head", "generic"):
-                columns = slice(half)
-            elif name == "unique" and self.distance != "orthogonal":
-                columns = slice(half, None)
-            weights.append(reader.weight @ transform.weight[columns])
-            biases.append(reader.weight @ transform.bias[columns] + reader.bias)
+        weights, biases = self._composed(m)
         if not weights:
             return Reading(None, None, None, None)
-        stacked = nn.functional.linear(features, torch.cat(weights), torch.cat(biases))  # (n_items, Σ widths)
-        parts = dict(zip(readers, stacked.split([len(weight) for weight in weights], dim=1)))
+        stacked = torch.cat(list(weights.values())), torch.cat(list(biases.values()))
+        columns = nn.functional.linear(getattr(self, f"features_{m}"), *stacked)  # (n_items, Σ widths)
+        parts = dict(zip(weights, columns.split([len(weight) for weight in weights.values()], dim=1)))
         if self.distance == "orthogonal":
             parts["unique"] = parts["unique"] - parts["generic"]
         return Reading(*(parts.get(name) for name in Reading._fields))
+
+    def _composed(self, m: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Each reader's weights (width, d_m) and biases after the square layer's: one product for each half of T_m."""
+        transform, readers = self.transform[m], self.readers[m]
+        size = len(transform.bias)
+        halves = size // 2, size - size // 2
+        of_half: tuple[dict[str, Tensor], ...] = {}, {}  # what each reader makes of the generic, of the unique half
+        for name, reader in readers.items():
+            if reader.in_features == size:  # encoder, and unique of the subtraction split
+                of_half[0][name], of_half[1][name] = reader.weight.split(halves, dim=1)
+            else:
+                of_half[name == "unique"][name] = reader.weight
+        weights, biases = {}, {name: reader.bias for name, reader in readers.items()}
+        for rows, weight, bias in zip(of_half, transform.weight.split(halves), transform.bias.split(halves)):
+            if rows:
+                stacked, widths = torch.cat(list(rows.values())), [len(row) for row in rows.values()]
+                for name, part, shift in zip(rows, (stacked @ weight).split(widths), (stacked @ bias).split(widths)):
+                    weights[name] = weights[name] + part if name in weights else part
+                    biases[name] = biases[name] + shift
+        return {name: weights[name] for name in readers}, biases
 
     def loss(self, readings: dict[str, Reading]) -> dict[str, Tensor]:
         """The weighted terms {"align": α L_align, "distance": β L_distance} of Eq. (19), over all items."""
