@@ -1,19 +1,26 @@
-"""Execute the notebooks, in order, each on its own: what run_all.sh calls."""
+"""Execute the notebooks, each on its own, two at a time: what run_all.sh calls."""
 
 import argparse
+import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TextIO
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ("quick", "default", "published", "paper")
 EVERY = 10  # seconds between two looks at how far the trainings are
+ALONE = ("10_efficiency",)  # it measures time, so nothing runs beside it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -96,24 +103,23 @@ def main() -> int:
     except (DataError, ValueError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
+    jobs = options.jobs or (1 if device == "cuda" else joblib.cpu_count())
     parameters = {
         "dataset": options.dataset,
         "profile": options.profile,
         "seeds": options.seeds,
         "models": options.models,
         "device": device,
-        "jobs": options.jobs or (1 if device == "cuda" else joblib.cpu_count()),
         "runs": str(ROOT / "data" / "runs"),
     }
     os.environ["TQDM_DISABLE"] = "1"  # in the kernels: a bar would fill the notebook's output
-    rows = [[path.stem, "not run", "", ""] for path in options.only]
-    for row, path in zip(rows, options.only):
-        print(f"{path.stem} ...", flush=True)
-        start = time.perf_counter()
-        row[1], log = _execute(path, parameters, options.out)
-        row[2:] = f"{(time.perf_counter() - start) / 60:.1f}", str(log)
-        if row[1] == "interrupted":
-            break
+    alone = [path for path in options.only if path.stem in ALONE]
+    beside = [path for path in options.only if path not in alone]
+    at_once = min(2, jobs)
+    outcomes = _execute_all(beside, parameters | {"jobs": jobs // at_once}, options.out, at_once)
+    if not any(status == "interrupted" for status, *_ in outcomes.values()):
+        outcomes |= _execute_all(alone, parameters | {"jobs": jobs}, options.out, 1)
+    rows = [[path.stem, *outcomes.get(path, ("not run", "", ""))] for path in options.only]
     _print_table([["notebook", "status", "minutes", "log"], *rows])
     statuses = {row[1] for row in rows}
     if "interrupted" in statuses:
@@ -123,57 +129,103 @@ def main() -> int:
     return 1 if "failed" in statuses else 0
 
 
-def _execute(path: Path, parameters: dict, out: Path) -> tuple[str, Path]:
-    """Execute one notebook beside its destination, and move what it made there only if all of it succeeded."""
-    import papermill
-    from traitlets.config import Config
+def _execute_all(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dict[Path, tuple[str, str, str]]:
+    """Execute notebooks, `at_once` at a time; of each that was begun its status, minutes and log.
 
+    Ctrl-C reaches this process alone, which tells the others, so that each of them cleans up once.
+    """
+    waiting, running, outcomes = list(paths), {}, {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(at_once, context, initializer=_ignore_signals) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    path = waiting.pop(0)
+                    running[pool.submit(_execute, path, parameters, out, EVERY)] = path
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    outcomes[running.pop(future)] = _outcome(future, "failed")
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            outcomes |= {path: _outcome(future, "interrupted") for future, path in running.items()}
+    return outcomes
+
+
+def _ignore_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _outcome(future: Future, if_killed: str) -> tuple[str, str, str]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return if_killed, "", "its process was killed"
+
+
+def _execute(path: Path, parameters: dict, out: Path, every: float) -> tuple[str, str, str]:
+    """Execute one notebook beside its destination, and move what it made there only if all of it succeeded."""
+    start = time.perf_counter()
+    print(f"{path.stem} ...", flush=True)
     partial, log = out / f".partial-{path.stem}", out / "notebooks" / f"{path.stem}.log"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     log.parent.mkdir(exist_ok=True)
-    known = papermill.inspect_notebook(path)
-    given = {name: value for name, value in (parameters | {"out": str(partial)}).items() if name in known}
-    with log.open("w", encoding="utf-8") as stream, _progress(partial / "progress"):
-        try:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt
+    try:
+        with log.open("w", encoding="utf-8") as stream, _progress(path.stem, partial / "progress", every):
+            status = _execute_beside(path, parameters, partial, stream)
+    except KeyboardInterrupt:
+        status = "interrupted"
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    failed = log.with_suffix(".failed.ipynb")
+    failed.unlink(missing_ok=True)
+    if status == "failed" and (partial / path.name).exists():
+        os.replace(partial / path.name, failed)
+    if status == "done":
+        (partial / "progress").unlink(missing_ok=True)
+        for made in partial.iterdir():
+            os.replace(made, (log.parent if made.suffix == ".ipynb" else out) / made.name)
+    shutil.rmtree(partial)
+    return status, f"{(time.perf_counter() - start) / 60:.1f}", str(log)
+
+
+def _execute_beside(path: Path, parameters: dict, partial: Path, stream: TextIO) -> str:
+    import papermill
+    from traitlets.config import Config
+
+    try:
+        known = papermill.inspect_notebook(path)
+        given = {name: value for name, value in (parameters | {"out": str(partial)}).items() if name in known}
+        with TemporaryDirectory(prefix="sea-") as sockets:  # of this kernel alone: no open port
             papermill.execute_notebook(
                 path,
                 partial / path.name,
                 given,
                 cwd=path.parent,
-                progress_bar=sys.stderr.isatty(),
+                progress_bar=False,
                 stdout_file=stream,
                 stderr_file=stream,
-                config=Config(KernelManager={"transport": "ipc"}),  # no open port
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
             )
-        except KeyboardInterrupt:
-            shutil.rmtree(partial)
-            return "interrupted", log
-        except Exception:
-            traceback.print_exc(file=stream)
-            os.replace(partial / path.name, log.with_suffix(".failed.ipynb"))
-            shutil.rmtree(partial)
-            return "failed", log
-    (partial / "progress").unlink(missing_ok=True)
-    for made in partial.iterdir():
-        os.replace(made, (log.parent if made.suffix == ".ipynb" else out) / made.name)
-    partial.rmdir()
-    log.with_suffix(".failed.ipynb").unlink(missing_ok=True)
-    return "done", log
+    except Exception:
+        traceback.print_exc(file=stream)
+        return "failed"
+    return "done"
 
 
 @contextmanager
-def _progress(path: Path) -> Iterator[None]:
+def _progress(name: str, path: Path, every: float) -> Iterator[None]:
     """Print the line that a notebook's trainings keep in `path` about the time left, when it changed."""
     done = threading.Event()
     os.environ["SEA_PROGRESS"] = str(path)
 
     def relay() -> None:
         seen = ""
-        while not done.wait(EVERY):
+        while not done.wait(every):
             line = path.read_text(encoding="utf-8") if path.exists() else ""
             if line != seen:
-                print(f"  {line}", flush=True)
+                print(f"  {name}: {line}", flush=True)
             seen = line
 
     thread = threading.Thread(target=relay)
