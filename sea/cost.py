@@ -1,10 +1,14 @@
 """What a model costs: seconds per epoch and peak memory, each training in a process of its own (Table 5)."""
 
 import gc
+import hashlib
+import json
 import multiprocessing
+import platform
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +16,9 @@ import torch
 
 from sea.data import Dataset, load, planted
 from sea.models import MODELS
-from sea.runs import default_device, environment, peak_memory, start_memory
+from sea.runs import ROOT, default_device, environment, peak_memory, start_memory
 from sea.study import SEED, Variants
-from sea.train import fit
+from sea.train import fit, write_atomically
 from sea.version import code_version
 
 COLUMNS = ["seconds", "seconds min", "seconds max", "peak", "baseline", "beyond"]
@@ -55,12 +59,21 @@ class Costs:
 
 
 def cost(
-    variants: Variants, dataset: str, device: str = "auto", *, epochs: int = 3, repeats: int = 3, threads: int = 1
+    variants: Variants,
+    dataset: str,
+    device: str = "auto",
+    *,
+    epochs: int = 3,
+    repeats: int = 3,
+    threads: int = 1,
+    root: str | Path = ROOT,
 ) -> Costs:
     """Train every variant for some epochs and measure, one process after the other, in interleaved rounds.
 
     Every training has a fresh process, because a process keeps memory, and libraries, that an earlier model
-    made it take. Nothing is read from earlier runs, which others may have slowed down.
+    made it take. Nothing is read from the records of other trainings, which may have shared the machine. A
+    finished measurement is kept as costs-HASH.json under `root`, and returned when the same is asked again of
+    the same code, data and machine; deleting that file has it measured anew.
 
     Args:
         variants: by label a model's name and the settings that differ from its own.
@@ -69,6 +82,7 @@ def cost(
         epochs: of each process, at least 1; the median of their seconds counts.
         repeats: rounds, at least 1.
         threads: CPU threads.
+        root: where measurements are kept.
 
     Raises:
         ValueError: an unknown model or device, a number below 1.
@@ -83,22 +97,35 @@ def cost(
             raise ValueError(f"'variants' needs models among {', '.join(MODELS)} in 'cost' (got {model!r})")
     device = default_device(device)
     world = load(dataset)
-    rows, machine = {}, {}
-    for turn in range(repeats):
-        for label, (model, params) in variants.items():
-            row, machine = _in_fresh_process(label, model, params, dataset, device, epochs, threads)
-            rows[label, turn] = row
     stamp = {
         "dataset": world.name,
         "checksum": world.checksum,
-        "code": code_version(*(MODELS[model] for model, _ in variants.values()), fit),
+        "code": code_version(*(MODELS[model] for model, _ in variants.values()), measure),
         "epochs": epochs,
         "rounds": repeats,
-        **machine,
     }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["variant", "round"])
+    asked = {**stamp, "variants": variants, "threads": threads, "machine": [platform.node(), torch.__version__, device]}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    kept = Path(root) / f"costs-{key}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(_measure_all(variants, dataset, device, epochs, repeats, threads), indent=1)
+        write_atomically(kept, lambda path: path.write_text(text, encoding="utf-8"))
+    found = json.loads(kept.read_text(encoding="utf-8"))
+    table = pd.DataFrame(found["rows"]).set_index(["variant", "round"])
+    stamp |= found["machine"]
     return Costs(table, device, {"warning": world.warning, **stamp} if world.warning else stamp)
+
+
+def _measure_all(
+    variants: Variants, dataset: str, device: str, epochs: int, repeats: int, threads: int
+) -> dict[str, object]:
+    rows, machine = [], {}
+    for turn in range(repeats):
+        for label, (model, params) in variants.items():
+            row, machine = _in_fresh_process(label, model, params, dataset, device, epochs, threads)
+            rows.append({"variant": label, "round": turn, **row})
+    return {"rows": rows, "machine": machine}
 
 
 def _in_fresh_process(label: str, *task: object) -> tuple[dict[str, float], dict[str, object]]:

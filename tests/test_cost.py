@@ -45,10 +45,12 @@ def test_seconds_are_the_median_epoch_and_memory_is_what_the_training_took(monke
     assert (machine["threads"], machine["torch"]) == (1, torch.__version__)
 
 
-def test_each_training_has_a_fresh_process_and_takes_its_parameters_at_least_five_times():
+def test_each_training_has_a_fresh_process_and_takes_its_parameters_at_least_five_times(tmp_path):
     """Parameters, gradient, Adam's two moments and the best epoch's copy; a small model after it has none of that."""
     wide = 3_000
-    found = cost({"wide": ("BPR", {"dim": wide}), "narrow": ("BPR", {})}, "planted", "cpu", epochs=1, repeats=2)
+    found = cost(
+        {"wide": ("BPR", {"dim": wide}), "narrow": ("BPR", {})}, "planted", "cpu", epochs=1, repeats=2, root=tmp_path
+    )
     parameters = (500 + 400) * wide * 4  # bytes
     assert list(found.rows.index) == [("wide", 0), ("narrow", 0), ("wide", 1), ("narrow", 1)]
     assert (found.rows.loc["wide", "beyond"] >= 5 * parameters).all()
@@ -74,12 +76,35 @@ def test_each_training_has_a_fresh_process_and_takes_its_parameters_at_least_fiv
         ({"BPR": ("BPR", {})}, {"device": "tpu"}, ValueError, "auto, cpu or cuda"),
     ],
 )
-def test_what_cannot_be_measured_is_told_in_one_line(variants, options, error, message):
+def test_what_cannot_be_measured_is_told_in_one_line(variants, options, error, message, tmp_path):
     with pytest.raises(error, match=message):
-        cost(variants, "planted", **{"device": "cpu", "epochs": 1, "repeats": 1} | options)
+        cost(variants, "planted", **{"device": "cpu", "epochs": 1, "repeats": 1, "root": tmp_path} | options)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_is_killed_is_told_in_one_line(monkeypatch):
+def test_a_measurement_is_kept_and_a_different_question_is_measured_anew(tmp_path, monkeypatch):
+    asked = []
+
+    def measured(label, model, params, dataset, device, epochs, threads):
+        asked.append((label, epochs, params))
+        row = {"seconds": 10 * epochs + len(asked), "peak": float("nan"), "baseline": 1, "beyond": float("nan")}
+        return row, {"device": "a machine"}
+
+    monkeypatch.setattr(costs, "_in_fresh_process", measured)
+    variants = {"one": ("BPR", {}), "two": ("BPR", {"reg": 0.5})}
+    options = {"device": "cpu", "repeats": 2, "root": tmp_path}
+    first, again = (cost(variants, "planted", epochs=1, **options) for _ in range(2))
+    assert [label for label, *_ in asked] == ["one", "two", "one", "two"]
+    pd.testing.assert_frame_equal(first.rows, again.rows)
+    assert first.rows["seconds"].tolist() == [11, 12, 13, 14]
+    assert again.stamp == first.stamp
+    assert again.stamp["device"] == "a machine"
+    cost(variants, "planted", epochs=2, **options)
+    cost(variants | {"two": ("BPR", {"reg": 0.25})}, "planted", epochs=1, **options)
+    assert len(asked) == 12
+
+
+def test_a_process_that_is_killed_is_told_in_one_line(monkeypatch, tmp_path):
     class Dead:
         def __enter__(self):
             return self
@@ -92,7 +117,7 @@ def test_a_process_that_is_killed_is_told_in_one_line(monkeypatch):
 
     monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_, **__: Dead())
     with pytest.raises(RuntimeError, match=r"^SEAa: .*\(ProcessError: terminated abruptly\)$"):
-        cost({"SEAa": ("SEA", {})}, "planted", "cpu", epochs=1, repeats=1)
+        cost({"SEAa": ("SEA", {})}, "planted", "cpu", epochs=1, repeats=1, root=tmp_path)
 
 
 def test_table_and_ratios_are_those_of_hand_made_rounds():
