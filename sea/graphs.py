@@ -161,24 +161,60 @@ def prune(pairs: np.ndarray, share: float, generator: torch.Generator, by_degree
     return pairs[np.sort(np.argpartition(clocks, kept - 1)[:kept])]
 
 
+EXACT = 100_000
+"""Rows up to which `nearest` compares all with all; beyond, it searches among the likely ones."""
+
+
 @torch.no_grad()
 def nearest(features: Tensor, k: int = 10) -> Tensor:
     """Indices of the k most cosine-similar rows of each row, itself first, shape (n, k), Eqs. (8, 9).
 
     The similarities exist for a block of rows at a time; the full n × n matrix never does. A row of zeros
-    has cosine 0 with all and only itself for a neighbour: the rest of its row holds -1.
+    has cosine 0 with all and only itself for a neighbour: the rest of its row holds -1. With more than `EXACT`
+    rows the search is approximate, and needs faiss.
+
+    Raises:
+        ValueError: k below 1 or above n; more than `EXACT` rows without faiss.
     """
     n = len(features)
     if not 1 <= k <= n:
         raise ValueError(f"'k' needs to lie between 1 and the number of rows, {n}, in 'nearest' (got {k})")
     unit = F.normalize(features, dim=1)
-    found = torch.empty(n, k, dtype=torch.long, device=features.device)
-    for rows in row_blocks(n, n, unit.device):
+    found = _nearest_of_all(unit, k) if n <= EXACT else _nearest_of_likely(unit, k)
+    found[(unit == 0).all(1), 1:] = -1
+    return found
+
+
+def _nearest_of_all(unit: Tensor, k: int) -> Tensor:
+    found = torch.empty(len(unit), k, dtype=torch.long, device=unit.device)
+    for rows in row_blocks(len(unit), len(unit), unit.device):
         similarity = unit[rows] @ unit.T  # (b, n)
         similarity.diagonal(rows.start).fill_(2.0)  # the item itself is always one of its neighbours
         found[rows] = similarity.topk(k).indices
-    found[(unit == 0).all(1), 1:] = -1
     return found
+
+
+def _nearest_of_likely(unit: Tensor, k: int) -> Tensor:
+    """An inverted file: rows fall into 4 √n cells by k-means, and each is compared with those of the 32 nearest."""
+    try:
+        import faiss
+    except ImportError:
+        raise ValueError(
+            f"'features' needs at most {EXACT} rows in 'nearest' where faiss is not installed, see the extra "
+            f"'scale' (got {len(unit)})"
+        ) from None
+    n, width = unit.shape
+    values = unit.cpu().numpy()
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, int(4 * n**0.5), faiss.METRIC_INNER_PRODUCT)
+    index.nprobe, index.cp.min_points_per_centroid = 32, 1
+    index.train(values)
+    index.add(values)
+    _, found = index.search(values, k)  # -1 where the cells held fewer
+    own = found == np.arange(n)[:, None]
+    order = np.argsort(~own, axis=1, kind="stable")  # itself first, the others as they were
+    found = np.take_along_axis(found, order, axis=1)
+    found[:, 0] = np.arange(n)  # also where it was crowded out, by equals of which one gives way
+    return torch.from_numpy(found).to(unit.device)
 
 
 def cosines(features: Tensor, neighbours: Tensor) -> Tensor:

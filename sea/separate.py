@@ -69,6 +69,11 @@ class SeparateLearning(nn.Module):
             and whether the modalities share one q (as released).
         club_released: as released, each modality's estimate is halved and clamped at zero; False leaves
             Eq. (15) as it is printed.
+        align_items, q_items: approximations for very many items, off (0) unless asked for: L_align over that
+            many items, drawn anew for every batch, in place of all; q fitted on that many items. They need
+            `before_epoch` to be called, which hands over the generator that draws.
+        bfloat16: an approximation too: the features, and the weights that they are multiplied with, keep 8 of
+            their 24 significant bits.
         generator: source of the initial weights.
 
     Raises:
@@ -92,6 +97,9 @@ class SeparateLearning(nn.Module):
         q_lr: float = 1e-4,
         q_shared: bool = True,
         club_released: bool = True,
+        align_items: int = 0,
+        q_items: int = 0,
+        bfloat16: bool = False,
         generator: torch.Generator,
     ):
         super().__init__()
@@ -101,12 +109,14 @@ class SeparateLearning(nn.Module):
             raise ValueError(f"'features' needs at least two modalities in 'SeparateLearning' (got {list(features)})")
         self.align, self.distance, self.alpha, self.beta, self.tau = align, distance, alpha, beta, tau
         self.q_steps, self.q_shared, self.club_released = q_steps, q_shared, club_released
+        self.align_items, self.q_items = align_items, q_items
         self.modalities = sorted(features)
         self.transform, self.readers, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for m in self.modalities:
             size = features[m].shape[1]
             half = size // 2
-            self.register_buffer(f"features_{m}", features[m], persistent=False)
+            kept = features[m].bfloat16() if bfloat16 else features[m]
+            self.register_buffer(f"features_{m}", kept, persistent=False)
             self.transform[m] = linear(size, size, generator)
             self.readers[m] = readers = nn.ModuleDict()
             if encoder_width:
@@ -122,6 +132,20 @@ class SeparateLearning(nn.Module):
             heads = 1 if q_shared else len(self.modalities)
             self.q = losses.ConditionalGaussian(width, q_hidden, heads, q_lr, generator=generator)
         self._pairs = None  # the last batch's (generic, unique), what q is fitted on
+        self._generator = None  # of the draws that an approximation needs
+
+    def before_epoch(self, generator: torch.Generator) -> None:
+        """Take over the training's generator, on the device of the features; needed by `align_items` and `q_items`."""
+        self._generator = generator
+
+    def _drawn(self, parts: list[Tensor], count: int) -> list[Tensor]:
+        """The same `count` rows of each part, drawn without replacement; the parts as they are if `count` is 0."""
+        if not 0 < count < len(parts[0]):
+            return parts
+        if self._generator is None:
+            raise RuntimeError("'align_items' and 'q_items' need SeparateLearning.before_epoch(generator) to be called")
+        rows = torch.randperm(len(parts[0]), generator=self._generator, device=self._generator.device)[:count]
+        return [nn.functional.embedding(rows, part) for part in parts]
 
     def forward(self) -> dict[str, Reading]:
         """Read every modality's transformed features, for all items, by one product with the raw features."""
@@ -131,8 +155,9 @@ class SeparateLearning(nn.Module):
         weights, biases = self._composed(m)
         if not weights:
             return Reading(None, None, None, None)
-        stacked = torch.cat(list(weights.values())), torch.cat(list(biases.values()))
-        columns = nn.functional.linear(getattr(self, f"features_{m}"), *stacked)  # (n_items, Σ widths)
+        features, stacked = getattr(self, f"features_{m}"), (torch.cat(list(w.values())) for w in (weights, biases))
+        columns = nn.functional.linear(features, *(w.to(features.dtype) for w in stacked))  # (n_items, Σ widths)
+        columns = columns.to(self.transform[m].weight.dtype)
         parts = dict(zip(weights, columns.split([len(weight) for weight in weights.values()], dim=1)))
         if self.distance == "orthogonal":
             parts["unique"] = parts["unique"] - parts["generic"]
@@ -169,7 +194,8 @@ class SeparateLearning(nn.Module):
 
     def _align(self, readings: dict[str, Reading]) -> Tensor:
         loss = ALIGN[self.align]
-        heads = [self.heads[m](readings[m].head) for m in self.modalities]
+        inputs = self._drawn([readings[m].head for m in self.modalities], self.align_items)
+        heads = [self.heads[m](head) for m, head in zip(self.modalities, inputs)]
         pairs = [loss(heads[j], heads[i], self.tau) for i, j in self._modality_pairs()]
         return torch.stack(pairs).mean()
 
@@ -185,7 +211,8 @@ class SeparateLearning(nn.Module):
         if self.distance == "orthogonal":
             pairs = [losses.orthogonal(unique[i], unique[j]) for i, j in self._modality_pairs()]
             return torch.stack(pairs).mean()
-        self._pairs = self._for_q(generic.detach()), self._for_q(unique.detach())
+        for_q = self._drawn([*generic.detach(), *unique.detach()], self.q_items)
+        self._pairs = tuple(self._for_q(torch.stack(part)) for part in (for_q[: len(unique)], for_q[len(unique) :]))
         mu, logvar = self.q(self._for_q(generic))
         shape = unique.shape
         estimates = torch.stack(

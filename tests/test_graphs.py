@@ -1,9 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from sea import blocks
+from sea import blocks, graphs
 from sea.graphs import Graph, bipartite, knn, layer_sum, nearest, propagate
 
 
@@ -75,3 +77,23 @@ def test_twins_still_count_themselves():
 def test_a_wrong_k_is_named(k):
     with pytest.raises(ValueError, match=r"'k' needs to lie between 1 and the number of rows, 12"):
         nearest(torch.ones(12, 2), k)
+
+
+def test_many_rows_are_searched_among_the_likely_ones(monkeypatch, generator):
+    """Rows around 40 centres: the approximate search finds nine tenths of the true neighbours, and each row itself."""
+    centres = torch.randn(40, 12, generator=generator).repeat(30, 1)
+    features = centres + 0.3 * torch.randn(1200, 12, generator=generator)
+    features[7], features[20:40] = 0, features[20]  # twenty equals crowd each other out of their lists of six
+    exact = nearest(features, 6)
+    monkeypatch.setattr(graphs, "EXACT", 1000)
+    monkeypatch.delattr(graphs, "_nearest_of_all")
+    found = nearest(features, 6)
+    assert (found[:, 0] == torch.arange(1200)).all()
+    assert (found[7, 1:] == -1).all()
+    assert all(len(set(row.tolist())) == 6 for row in found[8:])  # nobody twice
+    shared = [len(set(a.tolist()) & set(b.tolist())) for a, b in zip(found[40:, 1:], exact[40:, 1:])]
+    assert np.mean(shared) / 5 > 0.9
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "faiss", None)
+        with pytest.raises(ValueError, match=r"needs at most 1000 rows .* extra 'scale' \(got 1200\)$"):
+            nearest(features, 6)

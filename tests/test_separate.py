@@ -160,3 +160,43 @@ def test_the_three_lines_of_the_docstring_run(generator):
     exec(inspect.cleandoc(source), scope)
     assert scope["item_inputs"].shape == (10, 64)
     assert set(scope["terms"]) == {"rec", "align", "distance"}
+
+
+def test_alignment_and_q_see_the_items_that_were_drawn():
+    """With the same draws made here, the loss over 7 of 25 items and q fitted on 6 of them are the plain ones."""
+    separate = module(torch.Generator().manual_seed(3), align_items=7, q_items=6, q_steps=2)
+    readings = separate()
+    with pytest.raises(RuntimeError, match="before_epoch"):
+        separate.loss(readings)
+    separate.before_epoch(torch.Generator().manual_seed(11))
+    terms = separate.loss(readings)
+    again = torch.Generator().manual_seed(11)
+    aligned, fitted = (torch.randperm(25, generator=again)[:count] for count in (7, 6))
+    text, image = (F.normalize(separate.heads[m](readings[m].head[aligned])) for m in ("text", "image"))
+    expected = -F.log_softmax(text @ image.T / separate.tau, 1).diagonal().mean()
+    assert terms["align"].item() == pytest.approx(separate.alpha * expected.item(), rel=1e-12)
+    for name, kept in zip(("generic", "unique"), separate._pairs):
+        rows = torch.cat([getattr(readings[m], name)[fitted] for m in separate.modalities])
+        assert torch.equal(kept[0], rows)
+    all_pairs = plain(separate)[1]["distance"]  # CLUB itself still averages over all items
+    assert terms["distance"].item() == pytest.approx(all_pairs.item(), rel=1e-9, abs=1e-15)
+    separate.fit_q()
+
+
+def test_as_many_items_as_there_are_is_no_approximation():
+    exact, asked = (module(torch.Generator().manual_seed(3), align_items=n, q_items=n) for n in (0, 25))
+    for name, value in exact.loss(exact()).items():
+        assert asked.loss(asked())[name].item() == value.item()
+
+
+def test_bfloat16_is_the_same_reading_to_eight_bits():
+    features = {m: torch.randn(40, 16, generator=torch.Generator().manual_seed(i)) for i, m in enumerate("ab")}
+    exact, rounded = (
+        SeparateLearning(features, 5, bfloat16=on, generator=torch.Generator().manual_seed(0)) for on in (False, True)
+    )
+    assert rounded.features_a.dtype == torch.bfloat16
+    for m in "ab":
+        for one, other in zip(exact()[m], rounded()[m]):
+            assert other.dtype == torch.float32
+            assert torch.allclose(one, other, atol=2**-7 * one.abs().max().item())
+            assert not torch.equal(one, other)

@@ -63,6 +63,11 @@ class FREEDOMSEA(FREEDOM):
         contents = [reading.encoder for reading in readings.values()]
         return {**self._ranking(users, positives, negatives, contents), **self.separate.loss(readings)}
 
+    def before_epoch(self, generator: torch.Generator) -> None:
+        """Hand the plug-in its generator."""
+        super().before_epoch(generator)
+        self.separate.before_epoch(generator)
+
     def after_step(self) -> None:
         """Fit CLUB's q."""
         self.separate.fit_q()

@@ -113,6 +113,11 @@ class SEA(Recommender):
         users, items, _ = self._encode()
         return users, items
 
+    def before_epoch(self, generator: torch.Generator) -> None:
+        """Hand the plug-in its generator."""
+        super().before_epoch(generator)
+        self.separate.before_epoch(generator)
+
     def after_step(self) -> None:
         """Fit CLUB's q."""
         self.separate.fit_q()

@@ -58,6 +58,11 @@ class VBPRSEA(VBPR):
         content = F.embedding(items, self._transformed(readings))
         return {**self._ranking(users, items, content), **self.separate.loss(readings)}
 
+    def before_epoch(self, generator: torch.Generator) -> None:
+        """Hand the plug-in its generator."""
+        super().before_epoch(generator)
+        self.separate.before_epoch(generator)
+
     def after_step(self) -> None:
         """Fit CLUB's q."""
         self.separate.fit_q()
