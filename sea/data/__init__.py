@@ -1,6 +1,8 @@
 """Datasets: read, made, downloaded, built from raw files; one question a module."""
 
+from sea.data.amazon import build
 from sea.data.dataset import Dataset
+from sea.data.fetch import download
 from sea.data.official import OFFICIAL, OFFICIAL_INTER, OFFICIAL_WIDTHS
 from sea.data.reader import load
 from sea.data.rules import COLUMNS, ROOT, SPLITS, DataError
@@ -15,6 +17,8 @@ __all__ = [
     "SPLITS",
     "DataError",
     "Dataset",
+    "build",
+    "download",
     "load",
     "planted",
 ]
