@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sea.data import DataError, amazon, build, load
+from sea.data import DataError, __main__, amazon, build, load
 
 USERS = [f"A{u:013d}" for u in range(12)]
 ASINS = [f"B{i:09d}" for i in range(12)]
@@ -216,5 +216,22 @@ def test_files_are_read_as_streams(tmp_path):
 
 def test_the_texts_need_an_encoder_that_is_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(DataError, match="text features need the extra 'text'"):
+    with pytest.raises(DataError, match="text features need sentence-transformers"):
         amazon.sentence_encoder()
+
+
+def test_the_command_builds_and_says_what_it_did(tmp_path, raw, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(__main__, "sentence_encoder", lambda model: asked.append(model) or encode)
+    line = ["python", "build", *map(str, raw), str(tmp_path / "toy"), "--seed", "3", "--text-model", "a/folder"]
+    monkeypatch.setattr(sys, "argv", line)
+    assert __main__.main() == 0
+    assert asked == ["a/folder"]
+    assert "pairs again, left out" in capsys.readouterr().out
+    build(*raw, tmp_path / "again", encode=encode, seed=3)
+    assert load(tmp_path / "toy").checksum == load(tmp_path / "again").checksum
+    assert __main__.main() == 2  # there is something already
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "toy: needs to be a new or an empty folder" in captured.err

@@ -321,7 +321,7 @@ def test_google_drives_pages_are_told_from_files(tmp_path, drive, page, message)
 
 def test_google_drive_without_gdown_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gdown", None)
-    assert "needs the extra 'drive'" in refusal("baby", tmp_path)
+    assert "needs gdown (pip install -e '.[drive]')" in refusal("baby", tmp_path)
 
 
 def command(*options, **kwargs) -> subprocess.Popen:
@@ -337,7 +337,7 @@ def command(*options, **kwargs) -> subprocess.Popen:
         (["download", "toys"], "invalid choice: 'toys'"),
         (["download", "baby", "--mirror", "ftp://x"], "'mirror' needs to be an http or https address"),
         (["download", "sports"], "sports: give a mirror"),
-        (["build", "none.gz", "none.gz", "none.b", "out", "--text-model", "/nowhere"], "text"),
+        (["build", "reviews.json.gz"], "the following arguments are required: META, IMAGES, OUT"),
         ([], "required: download|build"),
     ],
 )

@@ -268,3 +268,11 @@ def test_users_and_items_of_a_split_are_those_of_the_lists():
     parts = [own.interactions.query("x_label == @n")[["userID", "itemID"]].to_numpy().tolist() for n in range(3)]
     assert parts == [own.train.tolist(), own.valid.tolist(), own.test.tolist()]
     assert own.interactions["x_label"].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_the_recipe_of_the_readme_works(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8")
+    recipe = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "from_frames" in block)
+    monkeypatch.chdir(tmp_path)
+    exec(recipe, {})
+    assert load(tmp_path / "data" / "mine").titles.tolist() == ["Green tea", "A pot", "A cup"]

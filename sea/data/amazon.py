@@ -94,7 +94,9 @@ def sentence_encoder(model: str = TEXT_MODEL) -> Encoder:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise DataError("text features need the extra 'text' (pip install sentence-transformers)") from None
+        raise DataError(
+            "text features need sentence-transformers (pip install -c requirements.lock -e '.[text]')"
+        ) from None
     try:
         encoder = SentenceTransformer(model)
     except (OSError, ValueError, RuntimeError) as error:

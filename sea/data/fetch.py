@@ -181,7 +181,7 @@ def _from_drive(url: str, part: Path, size: int) -> None:
     try:
         import gdown
     except ImportError:
-        raise DataError("Google Drive needs the extra 'drive' (pip install gdown); or give a mirror") from None
+        raise DataError("Google Drive needs gdown (pip install -e '.[drive]'); or give a mirror") from None
     if _size(part) < size:  # what a mirror began
         part.unlink(missing_ok=True)
     quiet = not sys.stderr.isatty()
