@@ -30,7 +30,7 @@ def review(u: int, i: int, text: str = "Fits.") -> str:
 TAKEN += [(u, i) for u in range(12) for i in range(12) if (u, i) not in TAKEN and (u + i) % 4]
 PRODUCTS = {
     ASINS[0]: {"title": "Girls' tutu", "price": 3.17, "brand": "Coxlures", "description": "Soft.\nPink."},
-    ASINS[1]: {"description": "like 'asin': 'B000000002', but red", "title": 'A "big" one'},
+    ASINS[1]: {"description": "like 'asin': 'B000000099', but red", "title": 'A "big"\tone'},
     ASINS[2]: {"title": "Boot", "related": {"also_bought": [ASINS[3], ASINS[4]]}, "brand": ""},
     **{asin: {"title": f"Thing {asin[-2:]}"} for asin in ASINS[3:10]},
 }  # of 10 there is a line that can't be read, of 11 none
@@ -39,9 +39,8 @@ PATHS = [["Shoes", "Women"], ["Novelty"]]
 
 def product(asin: str) -> str:
     """As in meta_*.json.gz: a Python dictionary, not JSON."""
-    return repr(
-        {"asin": asin, **PRODUCTS[asin], "imUrl": "http://x/1.jpg", "categories": PATHS, "salesRank": {"Toys": 1}}
-    )
+    fields = {**PRODUCTS[asin], "asin": asin}  # after a description that may name another
+    return repr(fields | {"imUrl": "http://x/1.jpg", "categories": PATHS, "salesRank": {"Toys": 1}})
 
 
 def images(asins: list[str], seed: int = 0) -> dict[str, np.ndarray]:

@@ -240,6 +240,15 @@ def test_a_file_without_an_end_is_stopped_at_twice_its_size(tmp_path, server):
     assert int(re.search(r"(\d+) bytes\)$", refusal("baby", tmp_path, url))[1]) <= 2 * 1000 + fetch.CHUNK
 
 
+def test_a_part_that_is_whole_is_not_asked_for(tmp_path, server):
+    behaviour, url = server
+    (tmp_path / "baby").mkdir()
+    (tmp_path / "baby" / "text_feat.npy.part").write_bytes(CONTENT["text_feat.npy"])
+    download("baby", tmp_path, url)
+    assert complete(tmp_path)
+    assert [file for file, _ in behaviour.requests] == ["baby.inter", "image_feat.npy"]
+
+
 def test_a_part_of_another_file_does_not_pass(tmp_path, server):
     _, url = server
     (tmp_path / "baby").mkdir()

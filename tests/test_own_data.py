@@ -196,8 +196,9 @@ def random_pairs(users=60, items=40, n=420, seed=0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 7, 30])
-def test_the_k_core_is_what_is_left_by_hand(k):
-    pairs = random_pairs()
+@pytest.mark.parametrize("columns", [[0, 1], [1, 0]])
+def test_the_k_core_is_what_is_left_by_hand(k, columns):
+    pairs = random_pairs()[:, columns]
     assert list(map(tuple, pairs[k_core(pairs, k)])) == core_by_hand(map(tuple, pairs), k)
 
 
@@ -221,14 +222,15 @@ def test_a_sample_is_the_core_of_the_longest_queue_that_fits():
 
 
 def test_a_compact_sample_keeps_the_core_the_splits_and_the_features():
-    world = planted(200, 60, n_factors=2, seed=4)
-    names = pd.DataFrame({"title": [f"thing {i}" for i in range(60)]})
+    world = planted(200, 150, n_factors=2, seed=4)
+    names = pd.DataFrame({"title": [f"thing {i}" for i in range(150)]})
     people = pd.DataFrame({"label": [f"person {u}" for u in range(200)]})
     world = replace(world, items=names, users=people, warning="a toy")
     small = world.compact(50, core=5, seed=2)
     assert small.name == "planted-compact"
     assert small.warning == f"a toy; compact sample: {small.n_users} of 200 users, 5-core"
     assert 40 < small.n_users <= 50  # one user more in the queue adds one or few
+    assert small.n_items < 140  # else there would be nothing to number anew
     pairs = small.interactions[["userID", "itemID"]].to_numpy()
     assert np.bincount(pairs[:, 0]).min() >= 5
     assert np.bincount(pairs[:, 1]).min() >= 5
