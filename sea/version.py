@@ -46,7 +46,9 @@ def _module(name: str) -> tuple[dict[str, ast.AST], dict[str, Name]]:
                 whole = node.module == "sea"
                 source = (f"sea.{alias.name}", "") if whole else (node.module, alias.name)
                 imported[alias.asname or alias.name] = source
-    return definitions, {alias: source for alias, source in imported.items() if source[0] != "sea.data"}
+    return definitions, {
+        alias: source for alias, source in imported.items() if source[0].split(".")[:2] != ["sea", "data"]
+    }
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

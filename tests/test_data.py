@@ -10,8 +10,7 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
-from sea import data
-from sea.data import DataError, load, planted
+from sea.data import DataError, load, official, planted
 from sea.graphs import knn
 
 HEADER = "userID\titemID\trating\tx_label"
@@ -249,9 +248,9 @@ def test_a_folder_that_bears_a_papers_name_and_is_not_it_says_so(tmp_path, monke
         "baby: features are stand-ins (image 4, text 3 columns), not the official ones; the split is not the published one"
     )
     inter = (tmp_path / "baby.inter").read_bytes()
-    monkeypatch.setitem(data.OFFICIAL_INTER, "baby", hashlib.sha256(inter).hexdigest())
+    monkeypatch.setitem(official.OFFICIAL_INTER, "baby", hashlib.sha256(inter).hexdigest())
     assert load(tmp_path).warning.endswith("not the official ones")
     (tmp_path / "baby.inter").write_bytes(inter.replace(b"\n", b"\r\n"))  # the same rows
     assert load(tmp_path).warning.endswith("not the official ones")
-    monkeypatch.setattr(data, "OFFICIAL_WIDTHS", {"image": 4, "text": 3})
+    monkeypatch.setattr(official, "OFFICIAL_WIDTHS", {"image": 4, "text": 3})
     assert load(tmp_path).warning == ""

@@ -10,7 +10,8 @@ from sea.version import code_version
 
 FILES = {
     "sea/__init__.py": "",
-    "sea/data.py": "def load(): return 1",
+    "sea/data/__init__.py": "from sea.data.reader import load",
+    "sea/data/reader.py": "def load(): return 1",
     "sea/losses.py": """
 EPSILON = 1
 def used(x): return x + EPSILON
@@ -21,9 +22,10 @@ import math
 from sea import losses
 from sea.losses import used as helper
 from sea.data import load
+from sea.data.reader import load as read
 def by_attribute(x): return losses.used(math.sqrt(x))
 def by_name(x): return helper(x)
-def with_data(): return load()
+def with_data(): return load() + read()
 class Base: y = 1
 class Model(Base):
     "A docstring."
@@ -36,7 +38,7 @@ def recursive(): return recursive
 @pytest.fixture
 def version(tmp_path):
     """The version of a definition in the toy package's graphs.py, after an edit of one of its files."""
-    (tmp_path / "sea").mkdir()
+    (tmp_path / "sea" / "data").mkdir(parents=True)
     shutil.copy(sea.version.__file__, tmp_path / "sea")
 
     def of(name="Model", file="", old="", new=""):
@@ -70,7 +72,7 @@ def test_it_follows_what_is_used(version, file, old, new):
         ("sea/losses.py", "EPSILON = 1", "EPSILON = 1  # a comment"),
         ("sea/graphs.py", "A docstring.", "Another."),
         ("sea/graphs.py", "return helper(x)", "return helper(2 * x)"),  # by_name is not Model's
-        ("sea/data.py", "return 1", "return 2"),
+        ("sea/data/reader.py", "return 1", "return 2"),
     ],
 )
 def test_it_ignores_the_rest(version, file, old, new):
@@ -82,7 +84,7 @@ def test_aliases_data_and_recursion(version):
     first = version("by_name")
     assert version("by_name", "sea/losses.py", "EPSILON = 1", "EPSILON = 2") != first
     first = version("with_data")
-    assert version("with_data", "sea/data.py", "return 1", "return 2") == first
+    assert version("with_data", "sea/data/reader.py", "return 1", "return 2") == first
     assert version("recursive")
 
 
