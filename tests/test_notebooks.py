@@ -13,6 +13,7 @@ import papermill
 import pytest
 
 import sea.__main__ as main
+from sea import execute
 from sea.study import PROFILES
 
 ROOT = Path(__file__).parents[1]
@@ -110,7 +111,7 @@ def test_a_failing_notebook_does_not_stop_the_others_and_leaves_no_figure(tmp_pa
 def test_the_time_left_is_told_while_a_notebook_trains(tmp_path, monkeypatch, capfd):
     line = "import os, pathlib, time; pathlib.Path(os.environ['SEA_PROGRESS']).write_text('1 of 2'); time.sleep(1)"
     monkeypatch.setattr(main, "notebooks", lambda: [book(tmp_path / "01_slow.ipynb", line, WRITE)])
-    monkeypatch.setattr(main, "EVERY", 0.05)
+    monkeypatch.setattr(execute, "EVERY", 0.05)
     monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
     assert main.main() == 0
     assert capfd.readouterr().out.count("  01_slow: 1 of 2\n") == 1  # once, not at every look
