@@ -81,7 +81,7 @@ def test_growth_is_relative_to_the_same_kind_of_row():
 def test_a_training_takes_what_its_epochs_and_evaluations_take():
     row = training.train("small", 2, CPU).loc["small"]
     assert 0 < row["evaluations s"] < row["epochs s"]
-    assert row["epochs s"] + row["evaluations s"] < row["training s"] < 2 * row["epochs s"]
+    assert row["epochs s"] + row["evaluations s"] < row["training s"]
 
 
 def test_a_breakdown_gives_each_part_its_forward_and_backward():
