@@ -10,29 +10,16 @@ there before the model is, and that of tensors on a GPU. With --ratio, SEA with 
 place of the models, in interleaved rounds, and the ratios of the two.
 """
 
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pandas as pd
 from common import SHAPES, options, random_dataset, report, start
 
 from sea.cost import Costs, cost
-from sea.data import SPLITS, Dataset
 from sea.study import FLEXIBILITY, Variants, chosen_models
 
 MEMORY = ["peak", "baseline", "beyond"]
 PAIR = {name: FLEXIBILITY[name] for name in ("SEAa", "SEAb")}
-
-
-def save(dataset: Dataset, folder: str | Path) -> None:
-    """Write a dataset in MMRec's format, for `sea.data.load`."""
-    splits = [getattr(dataset, split) for split in SPLITS]
-    frame = pd.DataFrame(np.concatenate(splits), columns=["userID", "itemID"])
-    frame["x_label"] = np.repeat(range(len(splits)), [len(pairs) for pairs in splits])
-    frame.to_csv(Path(folder) / f"{dataset.name}.inter", sep="\t", index=False)
-    for modality, values in dataset.features.items():
-        np.save(Path(folder) / f"{modality}_feat.npy", values)
 
 
 def each(variants: Variants, folder: str, **settings: object) -> pd.DataFrame:
@@ -69,7 +56,8 @@ def main() -> None:
     stamp = {"shape": arguments.shape, "epochs": arguments.epochs, **machine}
     out = arguments.out
     with TemporaryDirectory() as folder:
-        save(random_dataset(arguments.shape, SHAPES[arguments.shape]), folder)
+        folder = f"{folder}/{arguments.shape}"
+        random_dataset(arguments.shape, SHAPES[arguments.shape]).save(folder)
         if arguments.ratio:
             found = cost(PAIR, folder, repeats=arguments.rounds, root=folder, **settings)
             second = out and out.with_stem(f"{out.stem}_ratio")
