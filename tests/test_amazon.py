@@ -120,6 +120,30 @@ def test_raw_files_become_the_dataset_that_they_say(tmp_path, raw, monkeypatch):
     assert np.load(tmp_path / "toy" / "image_feat.npy", mmap_mode="r").dtype == np.float32
 
 
+ODD = {
+    "categories of another kind": "'categories': 5",
+    "a path of another kind": "'categories': [7]",
+    "categories by name": "'categories': {'Clothing': 1}",
+    "an asin that is a list": "'asin': ['B1']",
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_product_of_another_shape_is_counted_and_stays_without_a_text(tmp_path, raw, case):
+    """As a line that can't be read: its item's text is empty, all others are as they were."""
+    lines = gzip.decompress(raw[1].read_bytes()).decode().split("\n")
+    assert ASINS[0] in lines[0]
+    lines[0] = f"{{'asin': '{ASINS[0]}', 'title': 'Girls', {ODD[case]}}}"
+    raw[1].write_bytes(gzip.compress("\n".join(lines).encode()))
+    asked = []
+    report = build(*raw, tmp_path / "toy", encode=lambda texts: asked.extend(texts) or encode(texts))
+    assert report["product lines that can't be read"] == 2
+    assert report["the first of them"] == f"{raw[1]}:1"
+    first = load(tmp_path / "toy").items["asin"].tolist().index(ASINS[0])
+    assert asked[first] == ""
+    assert sum(not text for text in asked) == 3
+
+
 def test_the_split_is_the_seeds_alone(tmp_path, raw):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         build(*raw, tmp_path / name, encode=encode, seed=seed)

@@ -74,14 +74,13 @@ def build(
         write_table(folder / f"{Path(out).resolve().name}.inter", frame)
         found["items without an image"] = _write_images(Path(images), asins, folder / "image_feat.npy")
         products = _read_products(Path(meta), asins, found)
-        titles = [str(products.get(asin, {}).get("title") or "") for asin in asins]
-        texts = [_text(products.get(asin, {})) for asin in asins]
-        vectors = float_matrix(np.asarray(encode(texts)), "'encode'")
+        titles, texts = zip(*(products.get(asin, ("", "")) for asin in asins))
+        vectors = float_matrix(np.asarray(encode(list(texts))), "'encode'")
         if len(vectors) != len(texts):
             raise DataError(f"'encode' needs to return a row for each of {len(texts)} texts (got {len(vectors)})")
         np.save(folder / "text_feat.npy", vectors)
         write_table(folder / "users.tsv", _numbered("userID", reviewerID=list(users)))
-        write_table(folder / "items.tsv", _numbered("itemID", asin=list(asins), title=titles))
+        write_table(folder / "items.tsv", _numbered("itemID", asin=list(asins), title=list(titles)))
     return pd.Series(found, name="count", dtype=object)
 
 
@@ -157,21 +156,19 @@ def _start(line: bytes) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
-def _read_products(path: Path, asins: dict[str, int], found: dict[str, object]) -> dict[str, dict]:
-    """What the needed items' lines say, by asin; what was not there, or could not be read, is added to `found`."""
-    products: dict[str, dict] = {}
+def _read_products(path: Path, asins: dict[str, int], found: dict[str, object]) -> dict[str, tuple[str, str]]:
+    """The needed items' titles and texts, by asin; what was not there, or could not be read, is added to `found`."""
+    products: dict[str, tuple[str, str]] = {}
     unread = []
     for number, line in _lines(path):
         if not any(match.decode(errors="replace") in asins for match in ASIN.findall(line)):
             continue  # of an item that nobody reviewed
         try:
-            product = ast.literal_eval(line.decode().strip())
-            asin = product["asin"]
+            product = ast.literal_eval(line.decode().strip())  # a literal, not JSON; nothing in it is evaluated
+            if product["asin"] in asins:
+                products.setdefault(product["asin"], (str(product.get("title") or ""), _text(product)))
         except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
             unread.append(number)
-            continue
-        if asin in asins:
-            products.setdefault(asin, product)
     found["items without a product"] = len(asins) - len(products)
     found["product lines that can't be read"] = len(unread)
     if unread:
