@@ -1,7 +1,6 @@
 """What a model costs: seconds per epoch and peak memory, each training in a process of its own (Table 5)."""
 
 import gc
-import hashlib
 import json
 import multiprocessing
 import platform
@@ -16,7 +15,7 @@ import torch
 
 from sea.data import Dataset, load, planted
 from sea.models import MODELS
-from sea.runs import ROOT, default_device, environment, peak_memory, start_memory
+from sea.runs import ROOT, default_device, environment, hash_of, peak_memory, start_memory
 from sea.study import SEED, Variants
 from sea.train import fit, write_atomically
 from sea.version import code_version
@@ -105,8 +104,7 @@ def cost(
         "rounds": repeats,
     }
     asked = {**stamp, "variants": variants, "threads": threads, "machine": [platform.node(), torch.__version__, device]}
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    kept = Path(root) / f"costs-{key}.json"
+    kept = Path(root) / f"costs-{hash_of(asked)}.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_measure_all(variants, dataset, device, epochs, repeats, threads), indent=1)

@@ -125,13 +125,18 @@ def run(settings: Settings, root: str | Path = ROOT, dataset: Dataset | None = N
     settings = _complete(settings)
     code = code_version(MODELS[settings.model], fit, evaluate)
     identity = asdict(settings) | {"dataset": dataset.checksum, "code": code}
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    key = hash_of(identity)
     folder = Path(root) / f"{dataset.name}-{settings.model}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"), _threads(settings.threads):
         if not (folder / "record.json").exists():
             _train(settings, dataset, folder, progress, {"key": key, "code": code})
         return _read_record(folder)
+
+
+def hash_of(identity: dict[str, object]) -> str:
+    """What a kept result is named by: a hash of all that decides it, as JSON."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from sea.data import Dataset, planted
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"  # real datasets beside the checkout, where there are any
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,15 @@
 from collections import Counter
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import dataset_of
+from conftest import SHARED, dataset_of
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
 from sea.data import ROOT, card, load, planted
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 TOY = dataset_of([(0, 0), (0, 1), (1, 1), (2, 1)], [(0, 2), (1, 0)], [(1, 3), (2, 0)], 3, 5)  # item 4: nobody's
 
 

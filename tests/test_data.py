@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import SHARED
 from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -133,7 +134,9 @@ FEATURES = {
 def test_broken_features_are_refused_with_their_place(tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     values, pattern = FEATURES[case]
-    np.save(write(tmp_path) / "image_feat.npy", values, allow_pickle=True)
+    np.save(
+        write(tmp_path) / "image_feat.npy", values, allow_pickle=True
+    )  # "objects" is a pickle, and has to stay shut
     assert re.search(pattern, refusal(tmp_path))
     assert not Path("unpickled").exists()
 
@@ -219,9 +222,6 @@ def test_planted_refuses_what_it_cannot_split():
         planted(mean_interactions=5)
     with pytest.raises(ValueError, match="'n_items' needs to be at least 20"):
         planted(n_items=5)
-
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real datasets are not here")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SHARED
 
 from sea.data import DataError, Dataset, load, planted
 from sea.data.choose import dense_sample, fifths, hold_out, k_core, tenths
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 TITLES = {"tea": "Green tea", "pot": 'A "pot"\twith\na lid', "cup": "", "jar": "Never bought"}
 
 

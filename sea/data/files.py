@@ -33,9 +33,14 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def one_line(texts: pd.Series) -> pd.Series:
+    """The values as text, tabs and line ends within them as spaces."""
+    return texts.astype(str).str.split().str.join(" ")
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Tab separated, with a header, unquoted: tabs and line ends within a text become spaces."""
     texts = table.select_dtypes(exclude="number").columns
-    plain = table.assign(**{name: table[name].astype(str).str.split().str.join(" ") for name in texts})
+    plain = table.assign(**{name: one_line(table[name]) for name in texts})
     lines = ["\t".join(map(str, row)) for row in (plain.columns, *plain.itertuples(index=False))]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")

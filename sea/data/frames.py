@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sea.data.files import one_line
 from sea.data.rules import SPLITS, DataError, float_matrix, shown
 
 
@@ -59,5 +60,4 @@ def split_labels(labels: pd.Series) -> np.ndarray:
 
 def texts(table: pd.DataFrame) -> pd.DataFrame:
     """All columns as text in one line, as the files hold them; "" for what is missing."""
-    filled = table.astype(object).where(table.notna(), "").astype(str)
-    return filled.apply(lambda column: column.str.split().str.join(" "))
+    return table.astype(object).where(table.notna(), "").apply(one_line)
