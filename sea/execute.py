@@ -1,5 +1,6 @@
 """Executing notebooks: each in a process of its own, some at a time, all or nothing."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -22,13 +23,15 @@ def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dic
     """Execute notebooks, `at_once` at a time, each in a process of its own and with those parameters that it knows.
 
     What a notebook makes lies in `out` when all of it succeeded, its executed copy and its log in `out`/notebooks.
+    Those that took longest the last time begin first, so that none of them is alone at the end.
 
     Ctrl-C is heard by this process alone, which tells the others, so that each of them cleans up once.
 
     Returns:
         For each notebook that was begun its status ("done", "failed", "interrupted"), minutes and log.
     """
-    waiting, running, outcomes = list(paths), {}, {}
+    waiting = sorted(paths, key=lambda path: _seconds_before(out / "notebooks" / path.name), reverse=True)
+    running, outcomes = {}, {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(at_once, context, initializer=_ignore_signals) as pool:
         try:
@@ -43,6 +46,14 @@ def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dic
                 process.terminate()
             outcomes |= {path: _outcome(future, "interrupted") for future, path in running.items()}
     return outcomes
+
+
+def _seconds_before(executed: Path) -> float:
+    """How long an executed notebook took; 0 if it can't be told, and then, as sorting is stable, reading order."""
+    try:
+        return float(json.loads(executed.read_text(encoding="utf-8"))["metadata"]["papermill"]["duration"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _ignore_signals() -> None:

@@ -123,15 +123,19 @@ def run(settings: Settings, root: str | Path = ROOT, dataset: Dataset | None = N
     """
     dataset = load(settings.dataset) if dataset is None else dataset
     settings = _complete(settings)
-    code = code_version(MODELS[settings.model], fit, evaluate)
-    identity = asdict(settings) | {"dataset": dataset.checksum, "code": code}
-    key = hash_of(identity)
-    folder = Path(root) / f"{dataset.name}-{settings.model}-{key}"
+    folder, identity = _place(settings, dataset, root)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"), _threads(settings.threads):
         if not (folder / "record.json").exists():
-            _train(settings, dataset, folder, progress, {"key": key, "code": code})
+            _train(settings, dataset, folder, progress, identity)
         return _read_record(folder)
+
+
+def _place(settings: Settings, dataset: Dataset, root: str | Path) -> tuple[Path, dict[str, str]]:
+    """The folder of a run with complete settings, and what names it."""
+    code = code_version(MODELS[settings.model], fit, evaluate)
+    key = hash_of(asdict(settings) | {"dataset": dataset.checksum, "code": code})
+    return Path(root) / f"{dataset.name}-{settings.model}-{key}", {"key": key, "code": code}
 
 
 def hash_of(identity: dict[str, object]) -> str:
@@ -158,14 +162,17 @@ def run_many(
     names, for whoever waits outside. Inside `joblib.parallel_config(backend=...)` the same call uses a Dask or
     Ray cluster.
     """
-    settings = list(settings)
+    settings = [_complete(one) for one in settings]
+    known = {name: load(name) for name in {one.dataset for one in settings}}
+    folders = [_place(one, known[one.dataset], root)[0] for one in settings]
+    missing = [not (folder / "record.json").exists() for folder in folders]
     tasks = (joblib.delayed(run)(one, root, progress=progress and jobs == 1) for one in settings)
     records = []
     bar = tqdm(total=len(settings), disable=None if progress else True, unit="run")
     with bar:
         for record in joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks):
             records.append(record)
-            left = _minutes_left(settings, records, jobs)
+            left = _minutes_left(settings, missing, records) / jobs
             line = f"{len(records)} of {len(settings)} trainings done, about {left:.0f} min left"
             bar.set_postfix_str(f"about {left:.0f} min left")
             bar.update()
@@ -175,13 +182,15 @@ def run_many(
     return records
 
 
-def _minutes_left(settings: list[Settings], records: list[Record], jobs: int) -> float:
-    """What is not done yet takes as long as the mean of what is, of the same model where there is one."""
+def _minutes_left(settings: list[Settings], missing: list[bool], records: list[Record]) -> float:
+    """What is to be trained yet takes as long as the mean of what is there, of the same model where there is one."""
     minutes = [sum(row["seconds"] + row.get("seconds_evaluate", 0) for row in r.history) / 60 for r in records]
     of_model: dict[str, list[float]] = {}
     for one, spent in zip(settings, minutes):
         of_model.setdefault(one.model, []).append(spent)
-    return sum(np.mean(of_model.get(one.model, minutes)) for one in settings[len(records) :]) / jobs
+    later = list(zip(settings, missing))[len(records) :]
+    waiting = [one.model for one, untrained in later if untrained]
+    return sum(np.mean(of_model.get(model, minutes)) for model in waiting)
 
 
 def _complete(settings: Settings) -> Settings:

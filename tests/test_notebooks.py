@@ -108,6 +108,19 @@ def test_a_failing_notebook_does_not_stop_the_others_and_leaves_no_figure(tmp_pa
     assert not (tmp_path / "out" / "notebooks" / "01_bad.ipynb").exists()
 
 
+def test_what_took_longest_begins_first_and_what_is_not_known_keeps_reading_order(tmp_path, capfd):
+    books = [book(tmp_path / f"{name}.ipynb") for name in ("01_a", "02_b", "03_c", "04_d")]
+    copies = tmp_path / "out" / "notebooks"
+    copies.mkdir(parents=True)
+    (copies / "01_a.ipynb").write_text("not a notebook")
+    (copies / "03_c.ipynb").write_text(json.dumps({"metadata": {"papermill": {"duration": 2.5}}}))
+    (copies / "04_d.ipynb").write_text(json.dumps({"metadata": {"papermill": {"duration": 70}}}))
+    outcomes = execute.execute(books, {}, tmp_path / "out", at_once=1)
+    assert {status for status, *_ in outcomes.values()} == {"done"}
+    begun = [line.split()[0] for line in capfd.readouterr().out.splitlines() if line.endswith("...")]
+    assert begun == ["04_d", "03_c", "01_a", "02_b"]
+
+
 def test_the_time_left_is_told_while_a_notebook_trains(tmp_path, monkeypatch, capfd):
     line = "import os, pathlib, time; pathlib.Path(os.environ['SEA_PROGRESS']).write_text('1 of 2'); time.sleep(1)"
     monkeypatch.setattr(main, "notebooks", lambda: [book(tmp_path / "01_slow.ipynb", line, WRITE)])

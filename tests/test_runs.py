@@ -105,10 +105,19 @@ def test_the_time_left_goes_by_the_model_first(tmp_path):
         rows = [{"seconds": seconds / 2, "seconds_evaluate": seconds / 2}]
         return replace(record, settings=replace(QUICK, model=model), history=rows)
 
-    models = ["BPR", "SEA", "BPR", "SEA", "LightGCN"]
-    done = [lasting(60, "BPR"), lasting(600, "SEA")]
-    left = runs._minutes_left([replace(QUICK, model=model) for model in models], done, jobs=2)
-    assert left == pytest.approx((1 + 10 + (1 + 10) / 2) / 2)  # LightGCN: the mean of all
+    settings = [replace(QUICK, model=model) for model in ("BPR", "SEA", "BPR", "SEA", "LightGCN", "SEA")]
+    missing = [False, True, True, True, True, False]  # the last was trained before: it takes no time
+    left = runs._minutes_left(settings, missing, [lasting(60, "BPR"), lasting(600, "SEA")])
+    assert left == pytest.approx(1 + 10 + (1 + 10) / 2)  # LightGCN: the mean of all
+
+
+def test_trainings_that_are_there_already_take_no_time(tmp_path, monkeypatch):
+    settings = [replace(QUICK, seed=seed) for seed in (1, 2, 3)]
+    run(settings[2], tmp_path, progress=False)
+    asked = []
+    monkeypatch.setattr(runs, "_minutes_left", lambda s, missing, records: asked.append(missing) or 0.0)
+    run_many(settings, tmp_path, progress=False)
+    assert asked == [[True, True, False]] * 3  # as it was before the first of them began
 
 
 def test_many_runs_come_back_in_order_and_jobs_do_not_matter(tmp_path):
