@@ -1,5 +1,6 @@
 """The benchmarks compare like with like, and their numbers are what they say."""
 
+import approximations
 import batch
 import breakdown
 import growth
@@ -11,6 +12,7 @@ from common import SHAPES, random_dataset
 
 from sea import graphs
 from sea.data import load, planted
+from sea.study import study
 
 CPU = torch.device("cpu")
 
@@ -81,6 +83,18 @@ def test_a_training_takes_what_its_epochs_and_evaluations_take():
     row = training.train("small", 2, CPU).loc["small"]
     assert 0 < row["evaluations s"] < row["epochs s"]
     assert row["epochs s"] + row["evaluations s"] < row["training s"]
+
+
+def test_an_approximation_is_held_against_the_exact_form_on_the_same_seeds(tmp_path):
+    chosen = approximations.variants(64)
+    assert chosen["all four"][1] == {"q_steps": 10, "q_items": 64, "align_items": 64, "bfloat16": True}
+    two = {name: chosen[name] for name in ("exact", "alignment on 64 items")}
+    found = study(two, "planted", "quick", seeds=2, root=tmp_path)
+    exact, other = ([r.metrics["test"]["recall@20"] for r in found.records[name]] for name in two)
+    row = approximations.compare(found).loc["alignment on 64 items"]
+    assert row["recall@20"] == pytest.approx(np.mean(other))
+    assert row["lost"] == pytest.approx(np.mean(exact) - np.mean(other))
+    assert row["± seeds"] == pytest.approx(12.706 * abs(exact[0] - other[0] - exact[1] + other[1]) / 2, rel=1e-4)
 
 
 def test_a_breakdown_gives_each_part_its_forward_and_backward():
