@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TextIO
 
 EVERY = 10  # seconds between two looks at how far the trainings are
+QUIET = "--IPKernelApp.log_level=CRITICAL"  # a kernel that is told to end may call that an error of its own
 
 
 def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dict[Path, tuple[str, str, str]]:
@@ -111,7 +112,10 @@ def _execute_beside(path: Path, parameters: dict, partial: Path, stream: TextIO)
                 progress_bar=False,
                 stdout_file=stream,
                 stderr_file=stream,
-                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+                config=Config(
+                    KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"},
+                    NotebookClient={"extra_arguments": [QUIET]},
+                ),
             )
     except Exception:
         traceback.print_exc(file=stream)

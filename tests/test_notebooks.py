@@ -108,6 +108,12 @@ def test_a_failing_notebook_does_not_stop_the_others_and_leaves_no_figure(tmp_pa
     assert not (tmp_path / "out" / "notebooks" / "01_bad.ipynb").exists()
 
 
+def test_a_kernel_keeps_its_own_messages_to_itself(tmp_path):
+    ask = "from ipykernel.kernelapp import IPKernelApp; assert IPKernelApp.instance().log_level == 50"
+    path = book(tmp_path / "01_ask.ipynb", ask)
+    assert execute.execute([path], {}, tmp_path / "out", at_once=1)[path][0] == "done"
+
+
 def test_what_took_longest_begins_first_and_what_is_not_known_keeps_reading_order(tmp_path, capfd):
     books = [book(tmp_path / f"{name}.ipynb") for name in ("01_a", "02_b", "03_c", "04_d")]
     copies = tmp_path / "out" / "notebooks"
