@@ -9,12 +9,9 @@ own, and "±" half a 95 % interval's width, over seeds in percent. Seconds are m
 share the machine if --jobs is above 1.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-from common import report
+from common import parser, report
 
 from sea.runs import ROOT
 from sea.study import PROFILES, Study, Variants, study
@@ -44,16 +41,13 @@ def compare(found: Study) -> pd.DataFrame:
 
 def main() -> None:
     """Train what is missing, print."""
-    style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
-    parser.add_argument("--dataset", default="planted", help="planted (default) or a folder")
-    parser.add_argument("--drawn", type=int, default=256, help="items that are drawn for a batch (default: 256)")
-    parser.add_argument("--seeds", type=int, default=5, help="of every variant (default: 5)")
-    parser.add_argument("--profile", choices=PROFILES, default="default")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--out", type=Path, help="write the table to this CSV file as well")
-    options = parser.parse_args()
+    asks = parser(__doc__)
+    asks.add_argument("--dataset", default="planted", help="planted (default) or a folder")
+    asks.add_argument("--drawn", type=int, default=256, help="items that are drawn for a batch (default: 256)")
+    asks.add_argument("--seeds", type=int, default=5, help="of every variant (default: 5)")
+    asks.add_argument("--profile", choices=PROFILES, default="default")
+    asks.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
+    options = asks.parse_args()
     asked = variants(options.drawn), options.dataset, options.profile, options.seeds, options.device
     found = study(*asked, jobs=options.jobs, root=ROOT)
     stamp = {name: found.provenance()[name] for name in ("dataset", "checksum", "device", "trained")}

@@ -79,14 +79,20 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def options(documentation: str) -> argparse.ArgumentParser:
+def parser(documentation: str) -> argparse.ArgumentParser:
     """A parser with the options that all benchmarks have; `documentation` is the script's docstring."""
     style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=documentation, formatter_class=style)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--out", type=Path, help="write the table to this CSV file as well")
-    return parser
+    found = argparse.ArgumentParser(description=documentation, formatter_class=style)
+    found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
+    found.add_argument("--out", type=Path, help="write the table to this CSV file as well")
+    return found
+
+
+def options(documentation: str) -> argparse.ArgumentParser:
+    """The same, and the threads that a benchmark itself computes with."""
+    found = parser(documentation)
+    found.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    return found
 
 
 def start(arguments: argparse.Namespace) -> tuple[torch.device, dict[str, object]]:

@@ -166,12 +166,14 @@ def run_many(
     known = {name: load(name) for name in {one.dataset for one in settings}}
     folders = [_place(one, known[one.dataset], root)[0] for one in settings]
     missing = [not (folder / "record.json").exists() for folder in folders]
-    tasks = (joblib.delayed(run)(one, root, progress=progress and jobs == 1) for one in settings)
+    waiting = (one for one, untrained in zip(settings, missing) if untrained)
+    tasks = (joblib.delayed(run)(one, root, progress=progress and jobs == 1) for one in waiting)
     records = []
     bar = tqdm(total=len(settings), disable=None if progress else True, unit="run")
     with bar:
-        for record in joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks):
-            records.append(record)
+        trained = joblib.Parallel(n_jobs=jobs, return_as="generator")(tasks)
+        for folder, untrained in zip(folders, missing):
+            records.append(next(trained) if untrained else _read_record(folder))
             left = _minutes_left(settings, missing, records) / jobs
             line = f"{len(records)} of {len(settings)} trainings done, about {left:.0f} min left"
             bar.set_postfix_str(f"about {left:.0f} min left")

@@ -134,9 +134,8 @@ FEATURES = {
 def test_broken_features_are_refused_with_their_place(tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     values, pattern = FEATURES[case]
-    np.save(
-        write(tmp_path) / "image_feat.npy", values, allow_pickle=True
-    )  # "objects" is a pickle, and has to stay shut
+    path = write(tmp_path) / "image_feat.npy"
+    np.save(path, values, allow_pickle=True)  # "objects" becomes a pickle, which has to stay shut
     assert re.search(pattern, refusal(tmp_path))
     assert not Path("unpickled").exists()
 
