@@ -5,8 +5,8 @@
 
 As many users as items, 20 interactions an item, in 58 batches as on Baby, so that the batch grows with the data.
 Features have 64 and 32 columns, unless told otherwise, so that a laptop can run it: it takes .8 to 1.6 kB an
-interaction, 8 GiB at half a million items, 16 at a million. Each row is measured in a fresh process: on "all" items, exact, up to
---exact items; on a "sample", with alignment and q on --sample drawn items.
+interaction, 8 GiB at half a million items, 16 at a million. Each row is measured in a fresh process: on "all" items,
+exact, up to --exact items; on a "sample", with alignment and q on --sample drawn items.
 
 An epoch is not run: it is the median of --batches batches, one to warm up aside, times 58. Memory is the largest that
 those batches take, beyond what the process has before the data is drawn. "graph s" are the item graphs', built once
