@@ -5,7 +5,8 @@
 torch.profiler watches one batch of our form, the third. Each operation's own time, forward or backward,
 counts under the part that its forward belongs to. Watching has a price, a microsecond or two an operation, which
 the parts of many small ones (q's steps) pay most of. Also told, each measured without it: a batch's seconds, the
-additions and multiplications of its dense products, and the machine's own rates in one large product and in a copy.
+additions and multiplications of its dense products, its operations (each takes a GPU a kernel or more), and the
+machine's own rates in one large product and in a copy.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from batch import Ours, batches, step
 from common import SHAPES, options, random_dataset, start, timed
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import profile, record_function
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sea import graphs
@@ -115,6 +117,30 @@ def dense_flop(form: Ours, batch: tuple[torch.Tensor, torch.Tensor]) -> int:
     return counter.get_total_flops()
 
 
+class Operations(TorchDispatchMode):
+    """Counts torch's operations in its scope, less views and those that only take memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation: torch._ops.OpOverload, types: tuple, args=(), kwargs=None) -> object:
+        """Carry it out, count it if it computes."""
+        name = operation._schema.name
+        self.count += name.startswith("aten::") and not (operation.is_view or "empty" in name or "view" in name)
+        return operation(*args, **(kwargs or {}))
+
+
+def operations(form: Ours, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[int, int]:
+    """How many a batch takes, and q's steps in it."""
+    with Operations() as whole:
+        step(form, *batch)
+    form.loss(*batch, form.negatives(batch[0]))  # leaves what q is fitted on
+    with Operations() as of_q:
+        form.fit_q()
+    return whole.count, of_q.count
+
+
 def rates(device: torch.device, size: int = 4096, turns: int = 3) -> tuple[float, float]:
     """FLOP a second of a product of two square matrices, and bytes a second, read and written, of copying one."""
     a, b = (torch.ones(size, size, device=device) for _ in range(2))
@@ -135,10 +161,12 @@ def main() -> None:
     form = Ours(SEA(dataset, generator=torch.Generator().manual_seed(0)).to(device), dataset)
     batch = batches(dataset, device)[0]
     flop, (flop_rate, byte_rate) = dense_flop(form, batch), rates(device)
+    of_batch, of_q = operations(form, batch)
     seconds, _ = timed(device, step, form, *batch)
     print(
         f"\nOne batch at {arguments.shape}'s shape: {seconds:.4g} s\n"
         f"its dense products: {flop / 1e9:.4g} GFLOP, {flop / flop_rate:.4g} s at the machine's rate\n"
+        f"its operations: {of_batch}, {of_q} of them in q's steps\n"
         f"the machine: {flop_rate / 1e9:.4g} GFLOP/s in a large product, {byte_rate / 1e9:.4g} GB/s in a copy\n"
     )
     with ranges(form) as parts, profile() as profiler, record_function(REST):

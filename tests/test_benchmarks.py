@@ -121,3 +121,15 @@ def test_dense_products_are_counted_as_derived():
     q_steps = 50 * 2 * n * (1024 + 1536)  # forward, backward
     counted = breakdown.dense_flop(growth.build(dataset, 0, CPU), batch.batches(dataset, CPU)[0])
     assert counted == pytest.approx(flop * (readers + mlps + heads + solosim + club + q_steps), rel=0.01)
+
+
+def test_operations_are_counted_as_derived():
+    dataset = random_dataset("small", SHAPES["small"])
+    form, first = growth.build(dataset, 0, CPU), batch.batches(dataset, CPU)[0]
+    forward, by_outputs, by_hidden = 3 + 1, 1 + 4 + 3 + 6, 2 + 3  # products with a bias, passes; further products
+    by_weights, adam = 3 + 3 + 2 + 4, 2  # products, sums, joined, divided by N; its counter and itself
+    whole, of_q = breakdown.operations(form, first)
+    assert of_q == 50 * (forward + by_outputs + by_hidden + by_weights + adam) + 2  # g and u, turned once
+    with breakdown.Operations() as rest:
+        form.loss(*first, form.negatives(first[0]))
+    assert of_q + rest.count < whole < of_q + 4 * rest.count
