@@ -26,3 +26,8 @@ def dataset_of(train: list, valid: list, test: list, n_users: int, n_items: int)
     features = {m: rng.standard_normal((n_items, 6)).astype(np.float32) for m in ("image", "text")}
     splits = [np.array(pairs, dtype=np.int64).reshape(-1, 2) for pairs in (train, valid, test)]
     return Dataset("toy", *splits, features=features, n_users=n_users, n_items=n_items)
+
+
+def untimed(history: list[dict]) -> list[dict]:
+    """The epochs of a training without their seconds: what has to be the same when it is done again."""
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in history]

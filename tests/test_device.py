@@ -12,6 +12,7 @@ import growth
 import pytest
 import torch
 import training
+from conftest import untimed
 from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -154,7 +155,7 @@ def test_a_training_elsewhere_cut_off_and_resumed_ends_with_the_same_numbers(cas
         there = run(settings, tmp_path / "there", world, progress=False)
     assert there.environment["device"].startswith(FAR.type)
     assert there.metrics == here.metrics
-    assert [untimed(row) for row in there.history] == [untimed(row) for row in here.history]
+    assert untimed(there.history) == untimed(here.history)
     weights = [record.model(world).state_dict() for record in (here, there)]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
@@ -164,10 +165,6 @@ def test_benchmarks_measure_elsewhere():
     with elsewhere():
         assert growth.measure(400, 200, widths, 1, FAR, threads)["epoch s"] > 0
         assert training.train("small", 1, FAR).loc["small", "epochs s"] > 0
-
-
-def untimed(row):
-    return {name: value for name, value in row.items() if not name.startswith("seconds")}
 
 
 def test_the_pretended_device_refuses_what_a_gpu_would():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import dataset_of
+from conftest import dataset_of, untimed
 from scipy import stats
 
 from sea import train as module
@@ -60,10 +60,6 @@ def train(model_name, world, epochs=4, state=None, patience=20, lr=1e-2, **param
     model = MODELS[model_name](world, generator=torch.Generator().manual_seed(1), **params)
     settings = {"lr": lr, "batch_size": 64, "epochs": epochs, "patience": patience, "state": state}
     return model, fit(model, world, generator=torch.Generator().manual_seed(2), progress=False, **settings)
-
-
-def untimed(history):
-    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in history]
 
 
 @pytest.mark.parametrize("name", MODELS)
