@@ -3,7 +3,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")" && pwd)
 cd "$root"
-. "$root/sea/environment.sh"
+. "$root/scripts/environment.sh"
 find_python
 prepare test
 "$python" -m ruff check .

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from common import parser, report
 
-from sea.runs import ROOT
+from sea.runs import RUNS
 from sea.study import PROFILES, Study, Variants, study
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     asks.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
     options = asks.parse_args()
     asked = variants(options.drawn), options.dataset, options.profile, options.seeds, options.device
-    found = study(*asked, jobs=options.jobs, root=ROOT)
+    found = study(*asked, jobs=options.jobs, root=RUNS)
     stamp = {name: found.provenance()[name] for name in ("dataset", "checksum", "device", "trained")}
     title = f"SEA on {stamp['dataset']}, {options.seeds} seeds, {options.profile} profile"
     report(compare(found), title, options.out, profile=options.profile, **stamp)

@@ -26,12 +26,12 @@ from sea.data import Dataset
 from sea.evaluate import Scores, evaluate
 from sea.graphs import fuse, knn, layer_sum
 from sea.models import SEA
-from sea.separate import Reading
+from sea.separate import Parts
 from sea.train import NegativeSampler
 
 BATCH = 2048
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-9, 1e-8
-BEFORE_BATCH_NORM = (("readers", "head.bias"), ("heads", "2.bias"))  # it takes them off: their gradient is zero
+BEFORE_BATCH_NORM = (("projections", "head.bias"), ("heads", "2.bias"))  # it takes them off: their gradient is zero
 ROUNDING = 1e-13  # of the largest gradient: zero but for rounding
 APART_TOLERANCE = 1e-6  # the item graph's features are in single precision
 
@@ -103,13 +103,13 @@ def check() -> str:
     expected = {name: p.grad for name, p in plain.named_parameters() if not name.startswith("q.")}
     found = {name.removeprefix("separate."): p.grad for name, p in model.named_parameters() if p.requires_grad}
     assert found.keys() == expected.keys()
-    assert all(expected[f"readers.{m}.unique.weight"].any() for m in plain.features), "CLUB is clamped"
+    assert all(expected[f"projections.{m}.unique.weight"].any() for m in plain.features), "CLUB is clamped"
     zero = {f"{layer}.{m}.{name}" for layer, name in BEFORE_BATCH_NORM for m in plain.features}
     largest = max(float(grad.abs().max()) for grad in expected.values())
     assert all(float(grads[name].abs().max()) < ROUNDING * largest for grads in (found, expected) for name in zero)
     gradients = max(gap(found[name], grad) for name, grad in expected.items() if name not in zero)
 
-    g, u = model.separate._pairs
+    g, u = model.separate._for_fit
     halves = q_nets(*model.separate.q._gradients(g.mT, u.mT))  # of the modalities' mean, half their sum
     plain.q.zero_grad()
     plain.q_loss().backward()
@@ -156,18 +156,18 @@ def sample_batch(form: Ours | Plain, dataset: Dataset, device: torch.device, dim
         seconds[name], result = timed(device, function, *arguments)
         return result
 
-    def read() -> dict[str, Reading]:
-        readings = form.read()
-        sum(part.sum() for reading in readings.values() for part in reading).backward()
-        return readings
+    def read() -> dict[str, Parts]:
+        parts = form.read()
+        sum(columns.sum() for part in parts.values() for columns in part).backward()
+        return parts
 
     users, positives = batches(dataset, device)[0]
     took("batch", step, form, users, positives)
     took("optimiser", form.optimizer.step)  # on the gradients that the batch left
     form.optimizer.zero_grad()
     took("negatives", form.negatives, users)
-    readings = took("linear layers", read)
-    leaves = {m: Reading(*(part.detach().requires_grad_() for part in r)) for m, r in readings.items()}
+    parts = took("linear layers", read)
+    leaves = {m: Parts(*(part.detach().requires_grad_() for part in r)) for m, r in parts.items()}
     took("SoloSim", lambda: form.align(leaves).backward())
     took("CLUB", lambda: form.distance(leaves).backward())
     took("q's steps", form.fit_q)

@@ -36,7 +36,7 @@ def ranges(form: Ours) -> Iterator[list[str]]:
     """Make the parts of a batch ranges of the profiler, for the time being; yields their names."""
     model, separate = form.model, form.model.separate
     parts = {
-        "readers": [(separate, "forward")],
+        "projections": [(separate, "forward")],
         "propagation": [(sea_module, "layer_sum"), (model, "_along_items")],
         "alignment": [(separate, "_align")],
         "CLUB": [(separate, "_distance")],

@@ -4,7 +4,7 @@
                                 [--threads 2] [--out FILE]
     python benchmarks/models.py --ratio [--rounds 3] ...
 
-Measured by `sea.cost.cost` on random data, every model in its own settings; seconds are the median over --epochs
+Measured by `sea.analysis.cost` on random data, every model in its own settings; seconds are the median over --epochs
 epochs, training alone. Memory, in GiB, is the largest resident set of the process on a CPU, of which "baseline" is
 there before the model is, and that of tensors on a GPU. With --ratio, SEA with CLUB (SEAa) and without (SEAb) in
 place of the models, in interleaved rounds, and the ratios of the two.
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from common import SHAPES, options, random_dataset, report, start
 
-from sea.cost import Costs, cost
+from sea.analysis.cost import Costs, cost
 from sea.study import FLEXIBILITY, Variants, chosen_models
 
 MEMORY = ["peak", "baseline", "beyond"]

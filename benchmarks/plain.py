@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sea.data import Dataset
 from sea.evaluate import KS, Scores
 from sea.models import SEA
-from sea.separate import Reading
+from sea.separate import Parts
 
 LOOPED = 300  # users that `Plain.evaluate` ranks for, at most
 K, IMAGE_WEIGHT = 10, 0.1  # of the item graph, as SEA's defaults are
@@ -34,7 +34,9 @@ class Plain(nn.Module):
     def __init__(self, model: SEA, dataset: Dataset):
         super().__init__()
         separate = model.separate
-        self.transform, self.readers, self.heads = copy.deepcopy((separate.transform, separate.readers, separate.heads))
+        self.transform, self.projections, self.heads = copy.deepcopy(
+            (separate.transform, separate.projections, separate.heads)
+        )
         self.mlps, self.preferences, self.user_weights = copy.deepcopy(
             (model.mlps, model.preferences, model.user_weights)
         )
@@ -73,16 +75,16 @@ class Plain(nn.Module):
             drawn.append(item)
         return torch.tensor(drawn, device=users.device)
 
-    def read(self) -> dict[str, Reading]:
-        """The transformed features T_m, stored, and each of their readers in turn."""
-        readings = {}
+    def read(self) -> dict[str, Parts]:
+        """The transformed features T_m, stored, and each of their projections in turn."""
+        parts = {}
         for m, features in self.features.items():
             transformed = self.transform[m](features)  # (n_items, d_m)
             half = transformed.shape[1] // 2
             generic, unique = transformed[:, :half], transformed[:, half:]
             inputs = {"encoder": transformed, "head": generic, "generic": generic, "unique": unique}
-            readings[m] = Reading(**{name: self.readers[m][name](part) for name, part in inputs.items()})
-        return readings
+            parts[m] = Parts(**{name: self.projections[m][name](part) for name, part in inputs.items()})
+        return parts
 
     def propagate(self, tables: list[Tensor]) -> tuple[Tensor, Tensor]:
         """User and item vectors from the modalities' (nodes, d) inputs, users not yet weighted."""
@@ -102,19 +104,19 @@ class Plain(nn.Module):
             h = torch.sparse.mm(self.item_item, h)
         return torch.cat(users, dim=1), items + h
 
-    def align(self, readings: dict[str, Reading]) -> Tensor:
+    def align(self, parts: dict[str, Parts]) -> Tensor:
         """SoloSim by its N x N logits, text against image."""
-        z = {m: F.normalize(self.heads[m](reading.head), dim=1) for m, reading in readings.items()}
+        z = {m: F.normalize(self.heads[m](part.head), dim=1) for m, part in parts.items()}
         logits = z["text"] @ z["image"].T / self.tau
         return -F.log_softmax(logits, dim=1).diagonal().mean()
 
-    def distance(self, readings: dict[str, Reading]) -> Tensor:
+    def distance(self, parts: dict[str, Parts]) -> Tensor:
         """CLUB with one permutation, halved and clamped at zero in each modality, the mean of the two."""
-        self.pairs = [(reading.generic.detach(), reading.unique.detach()) for reading in readings.values()]
+        self.pairs = [(part.generic.detach(), part.unique.detach()) for part in parts.values()]
         terms = []
-        for reading in readings.values():
-            u = reading.unique
-            mu, logvar = (net(reading.generic) for net in self.q)
+        for part in parts.values():
+            u = part.unique
+            mu, logvar = (net(part.generic) for net in self.q)
             unpaired = ((mu[:, None] - u) ** 2).mean(1) if self.exact_club else (mu - u[self._permutation(u)]) ** 2
             positive, negative = (-squares / (2 * logvar.exp()) for squares in ((mu - u) ** 2, unpaired))
             terms.append(((positive - negative).sum(1).mean() / 2).clamp(min=0))
@@ -125,17 +127,17 @@ class Plain(nn.Module):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The weighted terms, as SEA.loss names them."""
-        readings = self.read()
+        parts = self.read()
         tables = [
-            F.normalize(torch.cat([self.preferences[m], self.mlps[m](reading.encoder)]), dim=1)
-            for m, reading in readings.items()
+            F.normalize(torch.cat([self.preferences[m], self.mlps[m](part.encoder)]), dim=1)
+            for m, part in parts.items()
         ]
         user_vectors, item_vectors = self.propagate(tables)
-        parts = user_vectors.chunk(len(tables), dim=1)
-        user_vectors = torch.cat([self.user_weights[:, j, None] * part for j, part in enumerate(parts)], dim=1)
+        columns = user_vectors.chunk(len(tables), dim=1)
+        user_vectors = torch.cat([self.user_weights[:, j, None] * x for j, x in enumerate(columns)], dim=1)
         u, p, n = user_vectors[users], item_vectors[positives], item_vectors[negatives]
         rec = -torch.log2(torch.sigmoid((u * p).sum(1) - (u * n).sum(1))).mean()
-        return {"rec": rec, "align": self.alpha * self.align(readings), "distance": self.beta * self.distance(readings)}
+        return {"rec": rec, "align": self.alpha * self.align(parts), "distance": self.beta * self.distance(parts)}
 
     def q_loss(self) -> Tensor:
         """-log likelihood of the last batch's parts, summed over the modalities, up to a constant."""

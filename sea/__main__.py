@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[1]
 PROFILES = ("quick", "default", "published", "paper")
 ALONE = ("10_efficiency",)  # it measures time, so nothing runs beside it
 
@@ -45,18 +45,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, metavar="DIR", help="where to write (default: figures/DATASET)")
     options = parser.parse_args(arguments)
     if options.dataset != "planted":
-        folders = [Path(options.dataset), ROOT / "data" / options.dataset]
+        folders = [Path(options.dataset), REPOSITORY / "data" / options.dataset]
         found = next((folder.resolve() for folder in folders if folder.is_dir()), None)
         if found is None:
             parser.error(f"--dataset needs to be planted, a folder or one under data/ (got {options.dataset!r})")
         options.dataset = str(found)
-    options.out = (options.out or ROOT / "figures" / Path(options.dataset).name).resolve()
+    options.out = (options.out or REPOSITORY / "figures" / Path(options.dataset).name).resolve()
     return options
 
 
 def notebooks() -> list[Path]:
     """All notebooks, in reading order."""
-    return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def _positive(text: str) -> int:
@@ -98,7 +98,7 @@ def main() -> int:
         "seeds": options.seeds,
         "models": options.models,
         "device": device,
-        "runs": str(ROOT / "data" / "runs"),
+        "runs": str(REPOSITORY / "data" / "runs"),
     }
     os.environ["TQDM_DISABLE"] = "1"  # in the kernels: a bar would fill the notebook's output
     alone = [path for path in options.only if path.stem in ALONE]

@@ -91,7 +91,7 @@ def bipartite(pairs: np.ndarray, n_users: int, n_items: int, normalisation: str 
     return Graph(matrix, symmetric)
 
 
-def interactions(pairs: np.ndarray, n_users: int, n_items: int, normalisation: str = "symmetric") -> sp.csr_array:
+def user_by_item(pairs: np.ndarray, n_users: int, n_items: int, normalisation: str = "symmetric") -> sp.csr_array:
     """The train interactions alone, R (n_users, n_items), normalised.
 
     Args:
@@ -122,7 +122,7 @@ def common_neighbours(pairs: np.ndarray, n_users: int, n_items: int, k: int) -> 
     """
     if k < 1:
         raise ValueError(f"'k' needs to be at least 1 in 'common_neighbours' (got {k})")
-    bought = interactions(pairs, n_users, n_items, "sum")
+    bought = user_by_item(pairs, n_users, n_items, "sum")
     buyers = bought.T.tocsr()
     found, counts = np.full((n_users, k), -1), np.zeros((n_users, k), dtype=np.int64)
     for rows in row_blocks(n_users, n_users, torch.device("cpu")):

@@ -19,7 +19,7 @@ second is the gain over LGMRec; over the best, MGCN, Table 2 gives 3.53 %.
 
 import pandas as pd
 
-from sea.data import ROOT
+from sea.data import DATA
 
 TABLES = (1, 2, 3, 4, 5)
 
@@ -38,4 +38,4 @@ def table(n: int) -> pd.DataFrame:
     """
     if n not in TABLES:
         raise ValueError(f"'n' needs to be 1, 2, 3, 4 or 5 in 'table' (got {n!r})")
-    return pd.read_csv(ROOT / "reported" / f"table{n}.csv")
+    return pd.read_csv(DATA / "reported" / f"table{n}.csv")

@@ -19,15 +19,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from sea.data import Dataset, load
+from sea.data import DATA, Dataset, load
 from sea.evaluate import Scores, evaluate
 from sea.models import MODELS, Recommender
 from sea.separate import SeparateLearning
 from sea.train import fit, write_atomically
 from sea.version import code_version
 
-ROOT = Path(__file__).parents[1] / "data" / "runs"
-SPLITS = ("valid", "test")
+RUNS = DATA / "runs"
+HELD_OUT = ("valid", "test")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Record:
         return model.eval()
 
 
-def run(settings: Settings, root: str | Path = ROOT, dataset: Dataset | None = None, progress: bool = True) -> Record:
+def run(settings: Settings, root: str | Path = RUNS, dataset: Dataset | None = None, progress: bool = True) -> Record:
     """Train and test one model, once: an existing record returns at once, a run that was cut off goes on.
 
     A run's folder under `root` is named by a hash of every value that reached the model, the data's checksum
@@ -154,7 +154,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def run_many(
-    settings: Iterable[Settings], root: str | Path = ROOT, jobs: int = 1, progress: bool = True
+    settings: Iterable[Settings], root: str | Path = RUNS, jobs: int = 1, progress: bool = True
 ) -> list[Record]:
     """Run a list, `jobs` at a time; records come back in the list's order.
 
@@ -265,7 +265,7 @@ def _train(settings: Settings, dataset: Dataset, folder: Path, progress: bool, i
     model.eval()
     with torch.no_grad():
         vectors = model.vectors()
-    scores = {split: evaluate(*vectors, dataset, split) for split in SPLITS}
+    scores = {split: evaluate(*vectors, dataset, split) for split in HELD_OUT}
     tensors = {
         f"{split}/{name}": torch.from_numpy(values)
         for split, found in scores.items()

@@ -7,26 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from sea import losses
+from sea.layers import linear
 
 ALIGN = {"solosim": losses.solosim, "info_nce": losses.info_nce, "none": None}
 DISTANCE = ("club", "negative_l2", "orthogonal", "none")
 
 
-class Reading(NamedTuple):
+class Parts(NamedTuple):
     """What is read of one modality's transformed features; a part that no setting needs is None."""
 
     encoder: Tensor | None  # (n_items, encoder_width), what a recommender goes on with
     head: Tensor | None  # (n_items, 64), the projection head's first layer, of the generic half
     generic: Tensor | None  # (n_items, 32), linear in the generic half
     unique: Tensor | None  # (n_items, 32), linear in the unique half
-
-
-def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """`nn.Linear` with its default initial law, U(-1/√inputs, 1/√inputs), drawn from `generator`."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    for parameter in layer.parameters():
-        nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
-    return layer
 
 
 class SeparateLearning(nn.Module):
@@ -44,15 +37,15 @@ class SeparateLearning(nn.Module):
     With three modalities or more, L_align is the mean over their pairs, in each the later one in
     alphabetical order being the anchor (text before image, as in the paper).
 
-    Everything that reads T_m is linear in it at first. So the readers are stacked and multiplied with the
+    Everything that reads T_m is linear in it at first. So the projections are stacked and multiplied with the
     square layer's weights before they meet the features: same values and gradients, and T_m, with the
     (n_items, d_m) product behind it, is never formed.
 
     In a recommender of one's own:
 
         self.separate = SeparateLearning(features, encoder_width=64, generator=generator)  # construction
-        readings = self.separate(); item_inputs = readings["image"].encoder                # forward
-        terms = {"rec": bpr, **self.separate.loss(readings)}                               # loss
+        parts = self.separate(); item_inputs = parts["image"].encoder                # forward
+        terms = {"rec": bpr, **self.separate.loss(parts)}                               # loss
         self.separate.fit_q()                                                              # after each step
 
     Args:
@@ -111,27 +104,27 @@ class SeparateLearning(nn.Module):
         self.q_steps, self.q_shared, self.club_released = q_steps, q_shared, club_released
         self.align_items, self.q_items = align_items, q_items
         self.modalities = sorted(features)
-        self.transform, self.readers, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self.transform, self.projections, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for m in self.modalities:
             size = features[m].shape[1]
             half = size // 2
             kept = features[m].bfloat16() if bfloat16 else features[m]
             self.register_buffer(f"features_{m}", kept, persistent=False)
             self.transform[m] = linear(size, size, generator)
-            self.readers[m] = readers = nn.ModuleDict()
+            self.projections[m] = projections = nn.ModuleDict()
             if encoder_width:
-                readers["encoder"] = linear(size, encoder_width, generator)
+                projections["encoder"] = linear(size, encoder_width, generator)
             if align != "none":
-                readers["head"] = linear(half, hidden, generator)
+                projections["head"] = linear(half, hidden, generator)
                 self.heads[m] = _head(hidden, width, generator)
             if distance != "none":
-                readers["generic"] = linear(half, width, generator)
-                readers["unique"] = linear(size if distance == "orthogonal" else size - half, width, generator)
+                projections["generic"] = linear(half, width, generator)
+                projections["unique"] = linear(size if distance == "orthogonal" else size - half, width, generator)
         self.q = None
         if distance == "club":
             heads = 1 if q_shared else len(self.modalities)
             self.q = losses.ConditionalGaussian(width, q_hidden, heads, q_lr, generator=generator)
-        self._pairs = None  # the last batch's (generic, unique), what q is fitted on
+        self._for_fit = None  # the last batch's (generic, unique), what q is fitted on
         self._generator = None  # of the draws that an approximation needs
 
     def before_epoch(self, generator: torch.Generator) -> None:
@@ -147,54 +140,54 @@ class SeparateLearning(nn.Module):
         rows = torch.randperm(len(parts[0]), generator=self._generator, device=self._generator.device)[:count]
         return [nn.functional.embedding(rows, part) for part in parts]
 
-    def forward(self) -> dict[str, Reading]:
+    def forward(self) -> dict[str, Parts]:
         """Read every modality's transformed features, for all items, by one product with the raw features."""
         return {m: self._read(m) for m in self.modalities}
 
-    def _read(self, m: str) -> Reading:
+    def _read(self, m: str) -> Parts:
         weights, biases = self._composed(m)
         if not weights:
-            return Reading(None, None, None, None)
+            return Parts(None, None, None, None)
         features, stacked = getattr(self, f"features_{m}"), (torch.cat(list(w.values())) for w in (weights, biases))
         columns = nn.functional.linear(features, *(w.to(features.dtype) for w in stacked))  # (n_items, Σ widths)
         columns = columns.to(self.transform[m].weight.dtype)
-        parts = dict(zip(weights, columns.split([len(weight) for weight in weights.values()], dim=1)))
+        found = dict(zip(weights, columns.split([len(weight) for weight in weights.values()], dim=1)))
         if self.distance == "orthogonal":
-            parts["unique"] = parts["unique"] - parts["generic"]
-        return Reading(*(parts.get(name) for name in Reading._fields))
+            found["unique"] = found["unique"] - found["generic"]
+        return Parts(*(found.get(name) for name in Parts._fields))
 
     def _composed(self, m: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each reader's weights (width, d_m) and biases after the square layer's: one product for each half of T_m."""
-        transform, readers = self.transform[m], self.readers[m]
+        transform, projections = self.transform[m], self.projections[m]
         size = len(transform.bias)
         halves = size // 2, size - size // 2
         of_half: tuple[dict[str, Tensor], ...] = {}, {}  # what each reader makes of the generic, of the unique half
-        for name, reader in readers.items():
+        for name, reader in projections.items():
             if reader.in_features == size:  # encoder, and unique of the subtraction split
                 of_half[0][name], of_half[1][name] = reader.weight.split(halves, dim=1)
             else:
                 of_half[name == "unique"][name] = reader.weight
-        weights, biases = {}, {name: reader.bias for name, reader in readers.items()}
+        weights, biases = {}, {name: reader.bias for name, reader in projections.items()}
         for rows, weight, bias in zip(of_half, transform.weight.split(halves), transform.bias.split(halves)):
             if rows:
                 stacked, widths = torch.cat(list(rows.values())), [len(row) for row in rows.values()]
                 for name, part, shift in zip(rows, (stacked @ weight).split(widths), (stacked @ bias).split(widths)):
                     weights[name] = weights[name] + part if name in weights else part
                     biases[name] = biases[name] + shift
-        return {name: weights[name] for name in readers}, biases
+        return {name: weights[name] for name in projections}, biases
 
-    def loss(self, readings: dict[str, Reading]) -> dict[str, Tensor]:
+    def loss(self, parts: dict[str, Parts]) -> dict[str, Tensor]:
         """The weighted terms {"align": α L_align, "distance": β L_distance} of Eq. (19), over all items."""
         terms = {}
         if self.align != "none":
-            terms["align"] = self.alpha * self._align(readings)
+            terms["align"] = self.alpha * self._align(parts)
         if self.distance != "none":
-            terms["distance"] = self.beta * self._distance(readings)
+            terms["distance"] = self.beta * self._distance(parts)
         return terms
 
-    def _align(self, readings: dict[str, Reading]) -> Tensor:
+    def _align(self, parts: dict[str, Parts]) -> Tensor:
         loss = ALIGN[self.align]
-        inputs = self._drawn([readings[m].head for m in self.modalities], self.align_items)
+        inputs = self._drawn([parts[m].head for m in self.modalities], self.align_items)
         heads = [self.heads[m](head) for m, head in zip(self.modalities, inputs)]
         pairs = [loss(heads[j], heads[i], self.tau) for i, j in self._modality_pairs()]
         return torch.stack(pairs).mean()
@@ -203,16 +196,16 @@ class SeparateLearning(nn.Module):
         count = len(self.modalities)
         return [(i, j) for i in range(count) for j in range(i + 1, count)]
 
-    def _distance(self, readings: dict[str, Reading]) -> Tensor:
-        generic = torch.stack([readings[m].generic for m in self.modalities])  # (M, n_items, width)
-        unique = torch.stack([readings[m].unique for m in self.modalities])
+    def _distance(self, parts: dict[str, Parts]) -> Tensor:
+        generic = torch.stack([parts[m].generic for m in self.modalities])  # (M, n_items, width)
+        unique = torch.stack([parts[m].unique for m in self.modalities])
         if self.distance == "negative_l2":
             return losses.negative_l2(generic, unique)
         if self.distance == "orthogonal":
             pairs = [losses.orthogonal(unique[i], unique[j]) for i, j in self._modality_pairs()]
             return torch.stack(pairs).mean()
         for_q = self._drawn([*generic.detach(), *unique.detach()], self.q_items)
-        self._pairs = tuple(self._for_q(torch.stack(part)) for part in (for_q[: len(unique)], for_q[len(unique) :]))
+        self._for_fit = tuple(self._for_q(torch.stack(part)) for part in (for_q[: len(unique)], for_q[len(unique) :]))
         mu, logvar = self.q(self._for_q(generic))
         shape = unique.shape
         estimates = torch.stack(
@@ -229,9 +222,9 @@ class SeparateLearning(nn.Module):
         Those parts are one model step old, as when the released program stores and reuses them; reading
         them anew would cost another pass over the features.
         """
-        if self._pairs is not None:
-            self.q.fit(*self._pairs, self.q_steps)
-            self._pairs = None
+        if self._for_fit is not None:
+            self.q.fit(*self._for_fit, self.q_steps)
+            self._for_fit = None
 
 
 def _head(hidden: int, width: int, generator: torch.Generator) -> nn.Sequential:

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from sea.models import MODELS
-from sea.runs import ROOT, Record, Settings, run_many
+from sea.runs import RUNS, Record, Settings, run_many
 from sea.separate import SeparateLearning
 from sea.train import MONITOR
 
@@ -205,7 +205,7 @@ def study(
     *,
     epochs: int = 0,
     jobs: int = 1,
-    root: str | Path = ROOT,
+    root: str | Path = RUNS,
 ) -> Study:
     """Train every variant with every seed, its settings selected on validation alone.
 

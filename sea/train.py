@@ -123,7 +123,7 @@ def fit(
             if finite and (result.best < 0 or row[f"valid/{MONITOR}"] > _best_value(result)):
                 result.best = len(result.history) - 1
                 best = {name: value.clone() for name, value in model.state_dict().items()}
-            result.stopped = _verdict(result, finite, epochs, patience)
+            result.stopped = _stop_reason(result, finite, epochs, patience)
             if state is not None:
                 _store(state, model, optimizers, generator, result, best)
             bar.update()
@@ -138,7 +138,7 @@ def _best_value(result: Fit) -> float:
     return result.history[result.best][f"valid/{MONITOR}"]
 
 
-def _verdict(result: Fit, finite: bool, epochs: int, patience: int) -> str:
+def _stop_reason(result: Fit, finite: bool, epochs: int, patience: int) -> str:
     done = len(result.history)
     if not finite:
         return "diverged"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from sea import angles
+from sea.analysis import angles
 
 DIMENSIONS = [2, 3, 4, 8, 64, 513]
 

@@ -131,7 +131,7 @@ def test_vbpr_equals_its_card(toy, generator, settings):
 
 def read_plainly(separate, dataset):
     """What a recommender goes on with: reader(transform(X)), by modality."""
-    return [separate.readers[m]["encoder"](separate.transform[m](x)) for m, x in contents(dataset).items()]
+    return [separate.projections[m]["encoder"](separate.transform[m](x)) for m, x in contents(dataset).items()]
 
 
 @pytest.mark.parametrize("settings", [{}, {"reg": 2.0, "alpha": 0, "beta": 0}])

@@ -31,8 +31,8 @@ from test_models import batch
 
 from sea import graphs
 from sea.data import planted
+from sea.layers import dropout
 from sea.models import MODELS
-from sea.models.base import dropout
 
 toy = test_baselines.toy  # a user and an item of it have no train interaction
 
@@ -375,12 +375,12 @@ def test_interactions_are_the_blocks_of_the_dense_matrices():
     expected = {"symmetric": dense / np.sqrt(by_user * by_item), "sum": dense}
     expected |= {"mean": dense / by_user, "root": dense / np.sqrt(by_user)}
     for normalisation, matrix in expected.items():
-        found = graphs.interactions(pairs, 4, 5, normalisation)
+        found = graphs.user_by_item(pairs, 4, 5, normalisation)
         assert (found.format, found.shape, found.dtype) == ("csr", (4, 5), np.float32)
         assert found.toarray() == pytest.approx(matrix, rel=1e-6)
         assert found.nnz == len(pairs)
     block = graphs.bipartite(pairs, 4, 5).matrix.to_dense()[:4, 4:]
-    assert (graphs.interactions(pairs, 4, 5).toarray() == block.numpy()).all()
+    assert (graphs.user_by_item(pairs, 4, 5).toarray() == block.numpy()).all()
 
 
 @pytest.mark.parametrize("p", [0.3, 0.5])

@@ -450,7 +450,7 @@ def test_a_root_normalised_graph_equals_the_dense_one():
     buys = bought(dataset)
     for pairs, dense in ((PAIRS, buys), (PAIRS[:, ::-1], buys.T)):
         scaled = dense / dense.sum(1, keepdim=True).clamp(min=1).sqrt()
-        assert graphs.interactions(pairs, 4, 4, "root").toarray() == pytest.approx(scaled.numpy(), rel=1e-6)
+        assert graphs.user_by_item(pairs, 4, 4, "root").toarray() == pytest.approx(scaled.numpy(), rel=1e-6)
 
 
 def kaiming_uniform(p):

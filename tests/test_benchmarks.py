@@ -115,12 +115,12 @@ def test_a_breakdown_gives_each_part_its_forward_and_backward():
 def test_dense_products_are_counted_as_derived():
     dataset = random_dataset("small", SHAPES["small"])
     n, flop = dataset.n_items, 2
-    readers = sum(2 * n * d * 384 + 3 * (352 + 288) * (d // 2) * d for d in (64, 32))
+    projections = sum(2 * n * d * 384 + 3 * (352 + 288) * (d // 2) * d for d in (64, 32))
     mlps, heads = 3 * 2 * n * 256 * 64, 3 * 2 * n * (64 * 64 + 64 * 32)
     solosim, club = 3 * n * n * 32, 3 * 2 * n * 1024
     q_steps = 50 * 2 * n * (1024 + 1536)  # forward, backward
     counted = breakdown.dense_flop(growth.build(dataset, 0, CPU), batch.batches(dataset, CPU)[0])
-    assert counted == pytest.approx(flop * (readers + mlps + heads + solosim + club + q_steps), rel=0.01)
+    assert counted == pytest.approx(flop * (projections + mlps + heads + solosim + club + q_steps), rel=0.01)
 
 
 def test_operations_are_counted_as_derived():

@@ -10,7 +10,8 @@ from conftest import SHARED, dataset_of
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
-from sea.data import ROOT, card, load, planted
+from sea.analysis import card
+from sea.data import DATA, load, planted
 
 TOY = dataset_of([(0, 0), (0, 1), (1, 1), (2, 1)], [(0, 2), (1, 0)], [(1, 3), (2, 0)], 3, 5)  # item 4: nobody's
 
@@ -33,7 +34,7 @@ def test_sizes_count_all_splits():
 
 @pytest.mark.parametrize("name", ["baby", "sports", "clothing"])
 def test_table_1_holds_on_the_papers_sets(name):
-    folder = next((folder for folder in (SHARED / name, ROOT / name) if folder.is_dir()), None)
+    folder = next((folder for folder in (SHARED / name, DATA / name) if folder.is_dir()), None)
     if folder is None:
         pytest.skip(f"{name} is not here")
     table = card.sizes(load(folder))

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sea import cost as costs
-from sea.cost import Costs, cost, measure
+from sea.analysis import cost as costs
+from sea.analysis.cost import Costs, cost, measure
 from sea.models import MODELS
 from sea.models.bpr import BPR
 

@@ -9,14 +9,14 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = Path(__file__).parents[1]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LOCK = {
     line.partition("==")[0].lower().replace("_", "-"): line.partition("==")[2]
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    for line in (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").splitlines()
     if not line.startswith("#")
 }
-CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+CONDA = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
 
 
 def test_every_dependency_is_pinned_to_a_version_that_it_allows():
@@ -41,8 +41,8 @@ def test_the_conda_door_leads_to_the_same_pins():
 
 
 def test_the_scripts_are_sound_bash_and_can_be_run():
-    for name in ("run_all.sh", "run_tests.sh", ".ci/run", "sea/environment.sh"):
-        path = ROOT / name
+    for name in ("run_all.sh", "run_tests.sh", ".ci/run", "scripts/environment.sh"):
+        path = REPOSITORY / name
         subprocess.run(["bash", "-n", path], check=True)
         assert name.startswith("sea/") or path.stat().st_mode & 0o100
-    assert "./run_tests.sh" in (ROOT / ".ci" / "run").read_text()
+    assert "./run_tests.sh" in (REPOSITORY / ".ci" / "run").read_text()

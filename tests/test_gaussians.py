@@ -6,7 +6,8 @@ import torch
 from scipy import integrate, stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from sea import gaussians, losses
+from sea import losses
+from sea.analysis import gaussians
 
 SETTINGS = [  # rho, d, slope, scale, shift
     (0.6, 1, 0.6, 0.8, 0.0),

@@ -40,7 +40,7 @@ def plain_sea(model, dataset, k, weights, layers_ui=2, layers_ii=1):
     for index, m in enumerate(sorted(dataset.features)):
         separate = model.separate
         transformed = separate.transform[m](torch.from_numpy(dataset.features[m]).double())
-        mapped = model.mlps[m][1](F.leaky_relu(separate.readers[m]["encoder"](transformed), 0.01))
+        mapped = model.mlps[m][1](F.leaky_relu(separate.projections[m]["encoder"](transformed), 0.01))
         x = torch.cat([model.preferences[m], mapped])
         x = x / x.norm(dim=1, keepdim=True)
         e = sum(torch.linalg.matrix_power(adjacency, power) @ x for power in range(layers_ui + 1))

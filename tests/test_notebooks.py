@@ -16,7 +16,7 @@ import sea.__main__ as main
 from sea import execute
 from sea.study import PROFILES
 
-ROOT = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = main.notebooks()
 PASSED = {"dataset", "profile", "seeds", "device", "jobs", "runs", "out"}
 
@@ -41,7 +41,7 @@ def test_the_command_knows_every_profile():
 def command(*options, **kwargs):
     return subprocess.run(
         [sys.executable, "-m", "sea", *map(str, options)],
-        cwd=ROOT,
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=600,
@@ -157,7 +157,7 @@ def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path, jobs, everyone):
     path, out = tmp_path / "01_slow.ipynb", tmp_path / "out"
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(path), "--out", str(out), "--jobs", str(jobs)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     begun = ["01_slow", "02_other"][:jobs]
     while not all((out / f".partial-{name}" / "figure.txt").exists() for name in begun) and process.poll() is None:
@@ -199,7 +199,7 @@ def test_paths_on_the_command_line_are_the_callers(tmp_path, monkeypatch):
     options = main.parse(["--dataset", "mine", "--out", "figures"])
     assert options.dataset == str(tmp_path / "mine")
     assert options.out == tmp_path / "figures"
-    assert main.parse([]).out == ROOT / "figures" / "planted"
+    assert main.parse([]).out == REPOSITORY / "figures" / "planted"
     assert (
         PASSED & set(papermill.inspect_notebook(next(path for path in NOTEBOOKS if "training" in path.stem))) == PASSED
     )

@@ -11,7 +11,7 @@ import pytest
 from conftest import SHARED
 
 from sea.data import DataError, Dataset, load, planted
-from sea.data.choose import dense_sample, fifths, hold_out, k_core, tenths
+from sea.data.splits import dense_sample, fifths, hold_out, k_core, tenths
 
 TITLES = {"tea": "Green tea", "pot": 'A "pot"\twith\na lid', "cup": "", "jar": "Never bought"}
 

@@ -19,19 +19,19 @@ def plain(separate: SeparateLearning) -> tuple[dict, dict]:
     """The same terms and read-outs computed plainly: the square layer is applied, halves are sliced, pairs are all."""
     encoders, heads, generic, unique = {}, [], [], []
     for m in separate.modalities:
-        features, readers = getattr(separate, f"features_{m}"), separate.readers[m]
+        features, projections = getattr(separate, f"features_{m}"), separate.projections[m]
         transformed = separate.transform[m](features)  # (n_items, d_m)
         half = transformed.shape[1] // 2
         g, u = transformed[:, :half], transformed[:, half:]
-        encoders[m] = readers["encoder"](transformed)
+        encoders[m] = projections["encoder"](transformed)
         if separate.align != "none":
-            heads.append(F.normalize(separate.heads[m](readers["head"](g))))
+            heads.append(F.normalize(separate.heads[m](projections["head"](g))))
         if separate.distance == "orthogonal":
-            generic.append(readers["generic"](g))
-            unique.append(readers["unique"](transformed) - generic[-1])
+            generic.append(projections["generic"](g))
+            unique.append(projections["unique"](transformed) - generic[-1])
         elif separate.distance != "none":
-            generic.append(readers["generic"](g))
-            unique.append(readers["unique"](u))
+            generic.append(projections["generic"](g))
+            unique.append(projections["unique"](u))
     pairs = [(i, j) for j in range(len(separate.modalities)) for i in range(j)]
     terms = {}
     if separate.align != "none":
@@ -72,11 +72,11 @@ def plain_club(separate, index, g, u):
 def test_stacked_readers_and_moments_equal_the_plain_form(generator, align, distance, modalities):
     """Both rewritings at once: every term, the encoder's read-out and every parameter's gradient, relative 1e-9."""
     separate = module(generator, modalities, align=align, distance=distance, club_released=False, q_shared=False)
-    readings = separate()
-    terms, (encoders, plain_terms) = separate.loss(readings), plain(separate)
+    parts = separate()
+    terms, (encoders, plain_terms) = separate.loss(parts), plain(separate)
     assert terms.keys() == plain_terms.keys()
     weights = {m: torch.randn(25, 5, generator=generator, dtype=torch.float64) for m in modalities}
-    ours = sum((readings[m].encoder * weights[m]).sum() for m in modalities) + sum(terms.values())
+    ours = sum((parts[m].encoder * weights[m]).sum() for m in modalities) + sum(terms.values())
     theirs = sum((encoders[m] * weights[m]).sum() for m in modalities) + sum(plain_terms.values())
     for name in terms:
         assert terms[name].item() == pytest.approx(plain_terms[name].item(), rel=1e-9)
@@ -102,17 +102,17 @@ def plain_club_unclamped(separate, index):
     m = separate.modalities[index]
     transformed = separate.transform[m](getattr(separate, f"features_{m}"))
     half = transformed.shape[1] // 2
-    g = separate.readers[m]["generic"](transformed[:, :half])
-    value = plain_club(separate, index, g, separate.readers[m]["unique"](transformed[:, half:]))
+    g = separate.projections[m]["generic"](transformed[:, :half])
+    value = plain_club(separate, index, g, separate.projections[m]["unique"](transformed[:, half:]))
     separate.club_released = True
     return value
 
 
 def test_what_is_switched_off_is_not_computed(generator):
     separate = module(generator, align="none", distance="none")
-    readings = separate()
-    assert separate.loss(readings) == {}
-    assert all(r.head is r.generic is r.unique is None for r in readings.values())
+    parts = separate()
+    assert separate.loss(parts) == {}
+    assert all(r.head is r.generic is r.unique is None for r in parts.values())
     separate.fit_q()  # nothing to fit, nothing to fail
     assert module(generator, encoder_width=0, align="none", distance="none")()["text"].encoder is None
 
@@ -130,7 +130,7 @@ def test_gradients_of_the_losses_never_reach_q_and_fitting_never_reaches_the_mod
 def test_fitting_q_raises_its_likelihood(generator):
     separate = module(generator, q_lr=1e-2)
     separate.loss(separate())
-    g, u = separate._pairs
+    g, u = separate._for_fit
     assert not g.requires_grad and not u.requires_grad  # nothing of the batch's graph is kept alive
     before = separate.q.negative_log_likelihood(g, u)
     separate.fit_q()
@@ -165,18 +165,18 @@ def test_the_three_lines_of_the_docstring_run(generator):
 def test_alignment_and_q_see_the_items_that_were_drawn():
     """With the same draws made here, the loss over 7 of 25 items and q fitted on 6 of them are the plain ones."""
     separate = module(torch.Generator().manual_seed(3), align_items=7, q_items=6, q_steps=2)
-    readings = separate()
+    parts = separate()
     with pytest.raises(RuntimeError, match="before_epoch"):
-        separate.loss(readings)
+        separate.loss(parts)
     separate.before_epoch(torch.Generator().manual_seed(11))
-    terms = separate.loss(readings)
+    terms = separate.loss(parts)
     again = torch.Generator().manual_seed(11)
     aligned, fitted = (torch.randperm(25, generator=again)[:count] for count in (7, 6))
-    text, image = (F.normalize(separate.heads[m](readings[m].head[aligned])) for m in ("text", "image"))
+    text, image = (F.normalize(separate.heads[m](parts[m].head[aligned])) for m in ("text", "image"))
     expected = -F.log_softmax(text @ image.T / separate.tau, 1).diagonal().mean()
     assert terms["align"].item() == pytest.approx(separate.alpha * expected.item(), rel=1e-12)
-    for name, kept in zip(("generic", "unique"), separate._pairs):
-        rows = torch.cat([getattr(readings[m], name)[fitted] for m in separate.modalities])
+    for name, kept in zip(("generic", "unique"), separate._for_fit):
+        rows = torch.cat([getattr(parts[m], name)[fitted] for m in separate.modalities])
         assert torch.equal(kept[0], rows)
     all_pairs = plain(separate)[1]["distance"]  # CLUB itself still averages over all items
     assert terms["distance"].item() == pytest.approx(all_pairs.item(), rel=1e-9, abs=1e-15)

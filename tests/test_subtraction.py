@@ -7,7 +7,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from sea import angles, probes
+from sea.analysis import angles, probes
 
 
 @pytest.fixture

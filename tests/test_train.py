@@ -7,7 +7,7 @@ from scipy import stats
 from sea import train as module
 from sea.evaluate import evaluate
 from sea.models import MODELS
-from sea.train import Fit, NegativeSampler, _verdict, fit
+from sea.train import Fit, NegativeSampler, _stop_reason, fit
 
 
 def test_negatives_are_uniform_over_train_items_that_the_user_lacks(generator):
@@ -53,7 +53,7 @@ def test_a_user_with_every_item_has_no_negative():
 )
 def test_when_it_stops(scores, patience, stopped, best):
     history = [{"valid/recall@20": score} for score in scores]
-    assert _verdict(Fit(history, best), True, 5, patience) == stopped
+    assert _stop_reason(Fit(history, best), True, 5, patience) == stopped
 
 
 def train(model_name, world, epochs=4, state=None, patience=20, lr=1e-2, **params):

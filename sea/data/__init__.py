@@ -1,19 +1,19 @@
 """Datasets: read, made, downloaded, built from raw files; one question a module."""
 
 from sea.data.amazon import build
+from sea.data.checks import COLUMNS, DATA, SPLITS, DataError
 from sea.data.dataset import Dataset
 from sea.data.fetch import download
 from sea.data.official import OFFICIAL, OFFICIAL_INTER, OFFICIAL_WIDTHS
 from sea.data.reader import load
-from sea.data.rules import COLUMNS, ROOT, SPLITS, DataError
 from sea.data.synthetic import planted
 
 __all__ = [
     "COLUMNS",
+    "DATA",
     "OFFICIAL",
     "OFFICIAL_INTER",
     "OFFICIAL_WIDTHS",
-    "ROOT",
     "SPLITS",
     "DataError",
     "Dataset",

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sea.data import OFFICIAL, ROOT, DataError, build, download
+from sea.data import DATA, OFFICIAL, DataError, build, download
 from sea.data.amazon import TEXT_MODEL, sentence_encoder
 
 
@@ -19,7 +19,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="download|build")
     add = commands.add_parser("download", help="the official files of a dataset of the paper").add_argument
     add("name", choices=OFFICIAL, help=", ".join(OFFICIAL))
-    add("--folder", type=Path, default=ROOT, metavar="DIR", help="where the set's own folder goes (default: data/)")
+    add("--folder", type=Path, default=DATA, metavar="DIR", help="where the set's own folder goes (default: data/)")
     add("--mirror", default="", metavar="URL", help="take URL/NAME/FILE (default: Google Drive, for baby alone)")
     add = commands.add_parser("build", help="a dataset from the raw Amazon 2014 files").add_argument
     add("reviews", type=Path, metavar="REVIEWS", help="reviews_*_5.json.gz")

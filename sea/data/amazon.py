@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sea.data.choose import fifths, hold_out
-from sea.data.files import new_folder, write_table
-from sea.data.rules import COLUMNS, DataError, float_matrix
+from sea.data.checks import COLUMNS, DataError, float_matrix
+from sea.data.splits import fifths, hold_out
+from sea.data.writing import new_folder, write_table
 
 Encoder = Callable[[list[str]], np.ndarray]
 """From n texts to floats, shape (n, d)."""
@@ -41,7 +41,7 @@ def build(
 
     Users and items are numbered in the order in which the reviews file first names them; a pair that is there twice
     counts once. All have at least 5 interactions, which is checked. Each user's are split at random by
-    `sea.data.choose.fifths`, so the split has the published sizes and is another draw: only the released files have
+    `sea.data.splits.fifths`, so the split has the published sizes and is another draw: only the released files have
     the published one. A text is title, brand, first category path and description, as far as there are any. An item
     without an image gets the mean vector of those that have one.
 

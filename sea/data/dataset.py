@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sea.data import frames
-from sea.data.choose import dense_sample, hold_out, tenths
-from sea.data.files import new_folder, write_table
-from sea.data.rules import COLUMNS, SPLITS, DataError, shown
+from sea.data import own_frames
+from sea.data.checks import COLUMNS, SPLITS, DataError, shown
+from sea.data.splits import dense_sample, hold_out, tenths
+from sea.data.writing import new_folder, write_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Dataset:
             name: what figures and tables call it, and the folder's .inter file.
             interactions: columns "user" and "item" with any labels, a row for each pair, no pair twice. A column
                 "x_label", 0 train, 1 valid, 2 test, is the split; without it each user's interactions are split
-                8:1:1 at random (`sea.data.choose.tenths`).
+                8:1:1 at random (`sea.data.splits.tenths`).
             features: by modality, floats: an array, row i for the i-th of `items`, or a frame indexed by item label,
                 in any order.
             items: the labels of all items, or a frame indexed by them, whose columns ("title" above all) are kept;
@@ -78,9 +78,9 @@ class Dataset:
                 features lacks; features that are not a matrix of finite floats, or of another length than `items`;
                 an empty split.
         """
-        frames.check(name, interactions, features)
+        own_frames.check(name, interactions, features)
         users, user_labels = pd.factorize(interactions["user"])
-        catalogue = frames.catalogue(items, interactions["item"])
+        catalogue = own_frames.catalogue(items, interactions["item"])
         codes = catalogue.index.get_indexer(interactions["item"])
         unknown = codes < 0
         if unknown.any():
@@ -89,14 +89,14 @@ class Dataset:
             raise DataError(f"'interactions' row {row}: its item needs to be in 'items' (got {value})")
         used, codes = np.unique(codes, return_inverse=True)
         labels = (
-            frames.split_labels(interactions["x_label"])
+            own_frames.split_labels(interactions["x_label"])
             if "x_label" in interactions
             else hold_out(users, tenths, np.random.default_rng(seed))
         )
         dataset = assemble(
             name,
             pd.DataFrame(dict(zip(COLUMNS, (users, codes, labels)))),
-            {m: frames.by_item(m, values, catalogue.index, items is None)[used] for m, values in features.items()},
+            {m: own_frames.by_item(m, values, catalogue.index, items is None)[used] for m, values in features.items()},
             "'interactions' row {}".format,
             "'interactions'",
             len(user_labels),
@@ -105,8 +105,8 @@ class Dataset:
         return replace(
             dataset,
             surplus=dict.fromkeys(dataset.features, len(catalogue) - len(used)),
-            users=frames.texts(pd.DataFrame({"label": user_labels})),
-            items=frames.texts(catalogue.iloc[used].rename_axis("label").reset_index()),
+            users=own_frames.texts(pd.DataFrame({"label": user_labels})),
+            items=own_frames.texts(catalogue.iloc[used].rename_axis("label").reset_index()),
         )
 
     def save(self, folder: str | Path) -> None:
@@ -137,7 +137,7 @@ class Dataset:
     def compact(self, n_users: int = 500, core: int = 5, seed: int = 0) -> "Dataset":
         """A small sample for a quick look, labelled so in every table: at most `n_users` users, k-core kept.
 
-        `sea.data.choose.dense_sample` has the rule. Over the three splits together every user and every item has
+        `sea.data.splits.dense_sample` has the rule. Over the three splits together every user and every item has
         at least `core` interactions in it. Each interaction keeps its split, ids are numbered anew in their old order,
         and the name ends in "-compact". The sample is denser than the set, and says nothing of it as a whole.
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from sea.data.checks import DATA, DataError
 from sea.data.official import DRIVE, DRIVE_FOLDERS, OFFICIAL, Official
-from sea.data.rules import ROOT, DataError
 
 if TYPE_CHECKING:
     import requests
@@ -24,7 +24,7 @@ TRIES, PAUSE, TIMEOUT = 3, 2.0, 30.0
 CHUNK = 1 << 16
 
 
-def download(name: str, folder: str | Path = ROOT, mirror: str = "") -> Path:
+def download(name: str, folder: str | Path = DATA, mirror: str = "") -> Path:
     """Put the official files of one of the paper's datasets into `folder`/`name`, and say what became of each.
 
     Files that are there already are kept if their checksum is right, wherever they came from, and then nothing is

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sea.data.checks import COLUMNS, DATA, DataError, float_matrix, shown
 from sea.data.dataset import Dataset, assemble
 from sea.data.official import difference
-from sea.data.rules import COLUMNS, ROOT, DataError, float_matrix, shown
 from sea.data.synthetic import planted
 
 
@@ -30,7 +30,7 @@ def load(source: str | Path) -> Dataset:
     """
     if str(source) == "planted":
         return planted()
-    folder = next((path for path in (Path(source), ROOT / source) if path.is_dir()), None)
+    folder = next((path for path in (Path(source), DATA / source) if path.is_dir()), None)
     if folder is None:
         raise DataError(f"{source}: needs to be 'planted', a folder, or the name of one under data/")
     inter = _inter_file(folder)

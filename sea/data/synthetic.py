@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from sea.data.checks import COLUMNS
 from sea.data.dataset import Dataset, assemble
-from sea.data.rules import COLUMNS
 
 
 def planted(

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from sea.data import Dataset
 from sea.graphs import bipartite, layer_sum
-from sea.models.base import Recommender, dropout, xavier
-from sea.separate import linear
+from sea.layers import dropout, linear, xavier
+from sea.models.base import Recommender
 
 
 class BM3(Recommender):

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sea import losses
 from sea.data import Dataset
-from sea.models.base import Recommender, xavier
+from sea.layers import xavier
+from sea.models.base import Recommender
 
 
 class BPR(Recommender):

@@ -59,9 +59,9 @@ class FREEDOMSEA(FREEDOM):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """FREEDOM's terms on the batch; alignment and distancing over all items."""
-        readings = self.separate()
-        contents = [reading.encoder for reading in readings.values()]
-        return {**self._ranking(users, positives, negatives, contents), **self.separate.loss(readings)}
+        parts = self.separate()
+        contents = [part.encoder for part in parts.values()]
+        return {**self._ranking(users, positives, negatives, contents), **self.separate.loss(parts)}
 
     def before_epoch(self, generator: torch.Generator) -> None:
         """Hand the plug-in its generator."""

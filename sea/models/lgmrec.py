@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, bipartite, interactions, layer_sum, propagate
-from sea.models.base import Recommender, dropout, xavier
+from sea.graphs import Graph, bipartite, layer_sum, propagate, user_by_item
+from sea.layers import dropout, xavier
+from sea.models.base import Recommender
 
 TAU = 0.2  # of the hyperedges' softmax and of the contrast
 
@@ -69,7 +70,7 @@ class LGMRec(Recommender):
         sizes = dataset.n_users, dataset.n_items
         self.users, self.items = (xavier("uniform", size, dim, generator=generator) for size in sizes)
         self.graph = bipartite(dataset.train, *sizes)
-        self.to_sum, self.to_mean = (Graph(interactions(dataset.train, *sizes, kind)) for kind in ("sum", "mean"))
+        self.to_sum, self.to_mean = (Graph(user_by_item(dataset.train, *sizes, kind)) for kind in ("sum", "mean"))
         self.maps, self.hyper = nn.ParameterDict(), nn.ParameterDict()
         for m, values in sorted(dataset.features.items()):
             self.register_buffer(f"features_{m}", torch.tensor(values), persistent=False)

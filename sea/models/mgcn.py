@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, bipartite, interactions, knn, layer_sum, propagate
-from sea.models.base import Recommender, xavier
-from sea.separate import linear
+from sea.graphs import Graph, bipartite, knn, layer_sum, propagate, user_by_item
+from sea.layers import linear, xavier
+from sea.models.base import Recommender
 
 
 class MGCN(Recommender):
@@ -53,7 +53,7 @@ class MGCN(Recommender):
         self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
         self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
-        self.user_item = Graph(interactions(dataset.train, dataset.n_users, dataset.n_items))
+        self.user_item = Graph(user_by_item(dataset.train, dataset.n_users, dataset.n_items))
         features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
         self.item_item = nn.ModuleDict({m: Graph(knn(values, k, weighted=True)) for m, values in features.items()})
         self.features = nn.ParameterDict(features)

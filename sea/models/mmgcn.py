@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from sea import losses
 from sea.data import Dataset
 from sea.graphs import bipartite, propagate
-from sea.models.base import Recommender, xavier
-from sea.separate import linear
+from sea.layers import linear, xavier
+from sea.models.base import Recommender
 
 LAYERS = 3
 

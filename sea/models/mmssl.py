@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, interactions, propagate
-from sea.models.base import Recommender, dropout, xavier
-from sea.separate import linear
+from sea.graphs import Graph, propagate, user_by_item
+from sea.layers import dropout, linear, xavier
+from sea.models.base import Recommender
 
 HEADS = 4
 
@@ -72,8 +72,8 @@ class MMSSL(Recommender):
         self.graph_batches, self.decay = graph_batches, decay
         sizes = dataset.n_users, dataset.n_items
         self.users, self.items = (xavier("uniform", size, dim, generator=generator) for size in sizes)
-        self.to_users = Graph(interactions(dataset.train, *sizes, "root"))
-        self.to_items = Graph(interactions(dataset.train[:, ::-1], *reversed(sizes), "root"))
+        self.to_users = Graph(user_by_item(dataset.train, *sizes, "root"))
+        self.to_items = Graph(user_by_item(dataset.train[:, ::-1], *reversed(sizes), "root"))
         self.maps = nn.ModuleDict()
         for m, values in sorted(dataset.features.items()):
             self.register_buffer(f"features_{m}", torch.tensor(values), persistent=False)

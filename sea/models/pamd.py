@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
+from sea.layers import linear
 from sea.models.base import Recommender
-from sea.separate import linear
 
 ROWS = 100  # items in a batch of stage 1
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from sea import losses
 from sea.data import Dataset
 from sea.graphs import Graph, bipartite, fuse, knn, layer_sum, modality_weights, propagate
-from sea.models.base import Recommender, xavier
-from sea.separate import SeparateLearning, linear
+from sea.layers import linear, xavier
+from sea.models.base import Recommender
+from sea.separate import SeparateLearning
 
 
 class SEA(Recommender):
@@ -80,10 +81,10 @@ class SEA(Recommender):
             self.item_item = nn.ModuleList([Graph(fuse(graphs, image_weight))])
 
     def _encode(self) -> tuple[Tensor, Tensor, dict]:
-        readings = self.separate()
+        parts = self.separate()
         x = torch.cat(
             [
-                F.normalize(torch.cat([self.preferences[m], mlp(readings[m].encoder)]), dim=1)
+                F.normalize(torch.cat([self.preferences[m], mlp(parts[m].encoder)]), dim=1)
                 for m, mlp in self.mlps.items()
             ],
             dim=1,
@@ -91,7 +92,7 @@ class SEA(Recommender):
         n_users, modalities = self.user_weights.shape
         users, items = layer_sum(self.user_item, x, self.layers_ui).split([n_users, len(x) - n_users])
         users = (users.view(n_users, modalities, -1) * self.user_weights[:, :, None]).flatten(1)
-        return users, items + self._along_items(items), readings
+        return users, items + self._along_items(items), parts
 
     def _along_items(self, items: Tensor) -> Tensor:
         for _ in range(self.layers_ii):
@@ -102,11 +103,11 @@ class SEA(Recommender):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR on the batch; alignment and distancing over all items."""
-        user_vectors, item_vectors, readings = self._encode()
+        user_vectors, item_vectors, parts = self._encode()
         u = F.embedding(users, user_vectors)  # (batch, d); unlike indexing, its gradient is deterministic
         p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
         rec = losses.bpr((u * p).sum(1), (u * n).sum(1), self.bpr_log_base)
-        return {"rec": rec, **self.separate.loss(readings)}
+        return {"rec": rec, **self.separate.loss(parts)}
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The fused user and item vectors."""

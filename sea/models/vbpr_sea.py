@@ -8,13 +8,13 @@ from torch import Tensor
 
 from sea.data import Dataset
 from sea.models.vbpr import VBPR
-from sea.separate import Reading, SeparateLearning
+from sea.separate import Parts, SeparateLearning
 
 
 class VBPRSEA(VBPR):
     """VBPR + SEA (Table 3): the content is read from the transformed features, W [T_m]_m + c, with SEA's two losses.
 
-    Everything else is `VBPR`, up to the initial law of W and c, which is that of all the plug-in's readers. The
+    Everything else is `VBPR`, up to the initial law of W and c, which is that of all the plug-in's projections. The
     weights and the temperature are those of the authors' log on Baby, whose L2 weight was 2.0, the top of VBPR's
     grid.
 
@@ -48,15 +48,15 @@ class VBPRSEA(VBPR):
         return F.embedding(items, self._transformed(self.separate()))
 
     @staticmethod
-    def _transformed(readings: dict[str, Reading]) -> Tensor:
-        return sum(reading.encoder for reading in readings.values())  # (n_items, dim): W of the modalities side by side
+    def _transformed(parts: dict[str, Parts]) -> Tensor:
+        return sum(part.encoder for part in parts.values())  # (n_items, dim): W of the modalities side by side
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """VBPR's two terms on the batch; alignment and distancing over all items."""
-        readings = self.separate()
+        parts = self.separate()
         items = torch.cat([positives, negatives])
-        content = F.embedding(items, self._transformed(readings))
-        return {**self._ranking(users, items, content), **self.separate.loss(readings)}
+        content = F.embedding(items, self._transformed(parts))
+        return {**self._ranking(users, items, content), **self.separate.loss(parts)}
 
     def before_epoch(self, generator: torch.Generator) -> None:
         """Hand the plug-in its generator."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sea.data.rules import DataError
+from sea.data.checks import DataError
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from sea.data.rules import DataError
+from sea.data.checks import DataError
 
 Rule = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From the users' numbers of interactions to how many of them are valid, and how many test."""

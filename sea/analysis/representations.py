@@ -11,10 +11,10 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
-from sea import angles, probes
+from sea.analysis import angles, probes
 from sea.models import MICRO, SEA, Recommender
 
-Parts = dict[str, dict[str, np.ndarray]]
+Representations = dict[str, dict[str, np.ndarray]]
 """By part, then modality: the items' vectors, shape (n_items, d)."""
 
 PAIRS = {
@@ -33,7 +33,7 @@ MEASURES = [*CLOUDS, "angle", "angle, other items", "CKA", "R²"]
 
 
 @torch.no_grad()
-def read(model: Recommender) -> Parts:
+def extract(model: Recommender) -> Representations:
     """The parts of all items, in evaluation mode, as float64.
 
     SEA:    "generic" and "unique" are the linear read-outs that the distancing term sees, "head" the unit rows
@@ -48,15 +48,15 @@ def read(model: Recommender) -> Parts:
     """
     model.eval()
     if isinstance(model, SEA):
-        readings = model.separate()
-        found = {name: {m: getattr(r, name) for m, r in readings.items()} for name in ("generic", "unique")}
-        found["head"] = {m: F.normalize(head(readings[m].head), dim=1) for m, head in model.separate.heads.items()}
+        parts = model.separate()
+        found = {name: {m: getattr(r, name) for m, r in parts.items()} for name in ("generic", "unique")}
+        found["head"] = {m: F.normalize(head(parts[m].head), dim=1) for m, head in model.separate.heads.items()}
     elif isinstance(model, MICRO):
         whole, _, fused = model.parts()
         unique = {m: h - fused for m, h in whole.items()}
         found = {"generic": dict.fromkeys(whole, fused), "unique": unique, "whole": whole}
     else:
-        raise ValueError(f"'model' needs to be SEA or MICRO in 'read' (got {type(model).__name__})")
+        raise ValueError(f"'model' needs to be SEA or MICRO in 'extract' (got {type(model).__name__})")
     kept = {name: {m: t for m, t in part.items() if t is not None} for name, part in found.items()}
     return {name: {m: t.double().cpu().numpy() for m, t in part.items()} for name, part in kept.items() if part}
 
@@ -116,23 +116,24 @@ def _labels(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @probes.single_thread
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
+def probe_r2(a: np.ndarray, b: np.ndarray) -> float:
     """Mean held-out R² of a linear probe that reads one part from the other, over both directions and all columns."""
     return float((probes.recovery(a, b).mean() + probes.recovery(b, a).mean()) / 2)
 
 
 @probes.single_thread
-def compare(parts: Parts, items: np.ndarray | None = None) -> pd.DataFrame:
+def compare(parts: Representations, items: np.ndarray | None = None) -> pd.DataFrame:
     """Hold every pair of parts in `PAIRS` against each other, averaged over the modalities.
 
     Args:
-        parts: from `read`. Two parts that are one tensor, as MICRO's generic part of any two modalities, are no pair.
+        parts: from `extract`. Two parts that are one tensor, as MICRO's generic part of any two modalities, are no
+            pair.
         items: which of them, all if None; at least 10.
 
     Returns:
         A row for each pair that there is, columns `MEASURES`: `silhouette` and `neighbours`, as it is and once each
         cloud's mean is subtracted, so that an offset alone gives nothing; the mean angle in degrees of an item's two
-        vectors, and of those of different items; `cka`; `overlap`.
+        vectors, and of those of different items; `cka`; `probe_r2`.
     """
     chosen = {name: {m: v if items is None else v[items] for m, v in part.items()} for name, part in parts.items()}
     found = {name: [_measure(a, b) for a, b in _pairs(chosen, *kind)] for name, kind in PAIRS.items()}
@@ -141,7 +142,7 @@ def compare(parts: Parts, items: np.ndarray | None = None) -> pd.DataFrame:
 
 
 @probes.single_thread
-def embed(
+def t_sne(
     clouds: dict[tuple[str, str], np.ndarray],
     seed: int = 0,
     perplexity: float = 30,
@@ -165,7 +166,7 @@ def embed(
     return pd.DataFrame(rows, columns=["part", "modality", "item"]).assign(x=points[:, 0], y=points[:, 1])
 
 
-def _pairs(parts: Parts, first: str, second: str, same: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(parts: Representations, first: str, second: str, same: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     a, b = parts.get(first, {}), parts.get(second, {})
     for i, j in combinations(a, 2) if first == second else ((i, j) for i in a for j in b if (i == j) == same):
         if not np.array_equal(a[i], b[j]):
@@ -177,4 +178,4 @@ def _measure(a: np.ndarray, b: np.ndarray) -> list[float]:
     other = np.degrees(angles.between(a, np.roll(b, len(b) // 2, axis=0))).mean()
     centred = a - a.mean(0), b - b.mean(0)
     apart = [measure(*clouds) for measure in (silhouette, neighbours) for clouds in ((a, b), centred)]
-    return [*apart, same, other, cka(a, b), overlap(a, b)]
+    return [*apart, same, other, cka(a, b), probe_r2(a, b)]

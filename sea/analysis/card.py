@@ -9,7 +9,7 @@ import torch
 
 from sea import reported
 from sea.data.dataset import Dataset
-from sea.graphs import interactions, nearest
+from sea.graphs import nearest, user_by_item
 
 BLOCK = 1024
 """Rows of features in double precision at a time."""
@@ -154,7 +154,7 @@ def neighbours(dataset: Dataset, k: int = 10, permutations: int = 10, seed: int 
         A row for each modality: "edges", "share" of them that is co-interacted, the mean "permuted" share, its
         standard deviation over the permutations, "permuted sd", and "times", how many times the permuted share it is.
     """
-    buyers = interactions(dataset.train, dataset.n_users, dataset.n_items, "sum").T.tocsr()
+    buyers = user_by_item(dataset.train, dataset.n_users, dataset.n_items, "sum").T.tocsr()
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(dataset.n_items) for _ in range(permutations)]
     rows = {}

@@ -15,7 +15,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from sea import figures
+from sea.analysis import explorers
 
 
 def browser_paths() -> tuple[str, str]:
@@ -49,9 +49,9 @@ def browser():
 
 def exported(folder: Path) -> Path:
     """The explorer's cell as it stands after execution, exported as nbconvert exports a notebook."""
-    page = figures.angle_explorer([2, 3, 8, 64], 500, np.random.default_rng(0))
+    page = explorers.angle_explorer([2, 3, 8, 64], 500, np.random.default_rng(0))
     output = nbformat.v4.new_output("execute_result", {"text/html": page.data}, execution_count=1)
-    cell = nbformat.v4.new_code_cell("figures.angle_explorer(...)", outputs=[output], execution_count=1)
+    cell = nbformat.v4.new_code_cell("explorers.angle_explorer(...)", outputs=[output], execution_count=1)
     text, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     path = folder / "explorer.html"
     path.write_text(text, encoding="utf-8")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parents[2] / "data"
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("userID", "itemID", "x_label")
 

@@ -15,7 +15,7 @@ import torch
 
 from sea.data import Dataset, load, planted
 from sea.models import MODELS
-from sea.runs import ROOT, default_device, environment, hash_of, peak_memory, start_memory
+from sea.runs import RUNS, default_device, environment, hash_of, peak_memory, start_memory
 from sea.study import SEED, Variants
 from sea.train import fit, write_atomically
 from sea.version import code_version
@@ -65,7 +65,7 @@ def cost(
     epochs: int = 3,
     repeats: int = 3,
     threads: int = 1,
-    root: str | Path = ROOT,
+    root: str | Path = RUNS,
 ) -> Costs:
     """Train every variant for some epochs and measure, one process after the other, in interleaved rounds.
 
@@ -130,7 +130,9 @@ def _in_fresh_process(label: str, *task: object) -> tuple[dict[str, float], dict
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:  # a server that has imported everything and done nothing, copied for each task
-        context.set_forkserver_preload(["sea.cost", "torch._dynamo"])  # the latter is what Adam's first step imports
+        context.set_forkserver_preload(
+            ["sea.analysis.cost", "torch._dynamo"]
+        )  # the latter is what Adam's first step imports
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             return pool.submit(measure, *task).result()

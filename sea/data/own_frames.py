@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sea.data.files import one_line
-from sea.data.rules import SPLITS, DataError, float_matrix, shown
+from sea.data.checks import SPLITS, DataError, float_matrix, shown
+from sea.data.writing import one_line
 
 
 def check(name: str, interactions: pd.DataFrame, features: dict[str, object]) -> None:
