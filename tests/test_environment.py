@@ -44,5 +44,5 @@ def test_the_scripts_are_sound_bash_and_can_be_run():
     for name in ("run_all.sh", "run_tests.sh", ".ci/run", "scripts/environment.sh"):
         path = REPOSITORY / name
         subprocess.run(["bash", "-n", path], check=True)
-        assert name.startswith("sea/") or path.stat().st_mode & 0o100
+        assert name.startswith("scripts/") or path.stat().st_mode & 0o100
     assert "./run_tests.sh" in (REPOSITORY / ".ci" / "run").read_text()
