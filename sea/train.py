@@ -86,7 +86,7 @@ def fit(
     state: Path | None = None,
     progress: bool = True,
 ) -> Fit:
-    """Train with Adam, evaluate on valid after every epoch, stop early, leave the best epoch's weights in `model`.
+    """Train with Adam (AdamW where the model has a `weight_decay`), evaluate on valid after every epoch, stop early, leave the best epoch's weights in `model`.
 
     Each epoch passes once over the shuffled train pairs, the short last batch included. Selection is on
     unrounded validation Recall@20; training stops after more than `patience` epochs without a better one, as
@@ -101,7 +101,9 @@ def fit(
         progress: show a bar.
     """
     device = next(model.parameters()).device
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr, fused=True)
+    model.batch_size = batch_size
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=model.weight_decay, fused=True)
     optimizers = {"model": optimizer} | {
         name: module.optimizer for name, module in model.named_modules() if hasattr(module, "optimizer")
     }

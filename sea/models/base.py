@@ -15,6 +15,8 @@ class Recommender(nn.Module):
     Attributes:
         lr: Adam's published step size for the model.
         lr_decay: the step size is lr · lr_decay^(epoch / 50).
+        weight_decay: AdamW's; every step first takes the share lr · weight_decay off each parameter.
+        batch_size: the configured size of a batch, set by `sea.train.fit`; the last of an epoch may be shorter.
         grid: values that its published tuning tried and ours tries in the paper profile, by setting ("lr" too).
 
     A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
@@ -23,6 +25,8 @@ class Recommender(nn.Module):
 
     lr = 1e-3
     lr_decay = 1.0
+    weight_decay = 0.0
+    batch_size = 2048
     grid: ClassVar[dict[str, tuple]] = {}
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
