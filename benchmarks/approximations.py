@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from common import parser, report
 
-from sea.runs import RUNS
+from sea.records import RUNS
 from sea.study import PROFILES, Study, Variants, study
 
 

@@ -23,7 +23,7 @@ from plain import IMAGE_WEIGHT, K, Plain, q_nets
 from torch import Tensor
 
 from sea.data import Dataset
-from sea.evaluate import Scores, evaluate
+from sea.evaluate import Ranking, evaluate
 from sea.graphs import fuse, knn, layer_sum
 from sea.models import SEA
 from sea.separate import Parts
@@ -64,8 +64,8 @@ class Ours:
         """S by blocks of rows; on the CPU, as SEA builds it."""
         return fuse({m: knn(torch.from_numpy(x), K) for m, x in self.dataset.features.items()}, IMAGE_WEIGHT)
 
-    def evaluate(self, user_vectors: Tensor, item_vectors: Tensor) -> Scores:
-        """Recall and NDCG on valid, all users."""
+    def evaluate(self, user_vectors: Tensor, item_vectors: Tensor) -> Ranking:
+        """The ranking on valid, all users."""
         return evaluate(user_vectors, item_vectors, self.dataset, "valid")
 
 
@@ -133,8 +133,8 @@ def check_apart(dataset: Dataset, dim: int = 8) -> str:
     vectors = [torch.randn(size, dim, generator=generator, dtype=torch.float64) for size in sizes]
     found, expected = ours.evaluate(*vectors), plain.evaluate(*vectors)
     both = np.isin(found.users, expected.users)
-    assert both.sum() == len(expected.users)
-    metrics = max(np.abs(found.values[name][both] - values).max() for name, values in expected.values.items())
+    assert both.sum() == len(expected)
+    metrics = max(np.abs(found.values[name][both] - expected[name]).max() for name in found.values)
     assert max(graph, metrics) <= APART_TOLERANCE, (graph, metrics)
     return f"same item graph, to {graph:.0e}, and metrics of {both.sum()} users, to {metrics:.0e}"
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from sea.data import OFFICIAL_WIDTHS, Dataset
-from sea.runs import default_device, environment
+from sea.machine import default_device, environment
 
 
 class Shape(NamedTuple):

@@ -31,9 +31,9 @@ from common import SHAPES, Shape, options, random_dataset, report, start, timed
 from sea import graphs
 from sea.blocks import row_blocks
 from sea.data import Dataset
+from sea.machine import peak_memory, start_memory
 from sea.models import SEA
 from sea.models import sea as sea_module
-from sea.runs import peak_memory, start_memory
 
 PER_ITEM, BATCHES, RANK = 20, 58, 16
 REFERENCE = 20_000  # items; "growth" is relative to them

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sea.data import Dataset
-from sea.evaluate import KS, Scores
+from sea.evaluate import KS
 from sea.models import SEA
 from sea.separate import Parts
 
@@ -166,8 +166,8 @@ class Plain(nn.Module):
             graph = graph + sp.csr_array((values, (np.arange(n).repeat(K), neighbours)), shape=(n, n))
         return graph
 
-    def evaluate(self, user_vectors: Tensor, item_vectors: Tensor) -> Scores:
-        """Recall and NDCG on valid, one user after the other, for `LOOPED` users."""
+    def evaluate(self, user_vectors: Tensor, item_vectors: Tensor) -> pd.DataFrame:
+        """Recall and NDCG on valid, one user after the other, for `LOOPED` users: a row for each."""
         users = sorted(self.wanted.keys() & self.owned.keys())[:LOOPED]
         values = {f"{metric}@{k}": [] for metric in ("recall", "ndcg") for k in KS}
         for user in users:
@@ -180,7 +180,7 @@ class Plain(nn.Module):
                 ideal = sum(1 / math.log2(rank + 2) for rank in range(min(k, len(wanted))))
                 values[f"recall@{k}"].append(len(ranks) / len(wanted))
                 values[f"ndcg@{k}"].append(sum(1 / math.log2(rank + 2) for rank in ranks) / ideal)
-        return Scores(np.array(users), {name: np.array(found) for name, found in values.items()})
+        return pd.DataFrame({"users": users, **values})
 
 
 def _sets(pairs: np.ndarray) -> dict[int, set[int]]:

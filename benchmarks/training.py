@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from common import SHAPES, options, random_dataset, report, start, timed
 
+from sea.machine import peak_memory, start_memory
 from sea.models import SEA
-from sea.runs import peak_memory, start_memory
 from sea.train import Fit, fit
 
 

@@ -81,7 +81,7 @@ def main() -> int:
 
     from sea.data import DataError, load
     from sea.execute import execute
-    from sea.runs import default_device
+    from sea.machine import default_device
     from sea.study import chosen_models
 
     try:

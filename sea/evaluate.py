@@ -1,4 +1,4 @@
-"""Full ranking over all items: Recall and NDCG, with every user's value kept."""
+"""Full ranking over all items, kept as hits per user, from which every metric follows."""
 
 from dataclasses import dataclass
 
@@ -10,38 +10,71 @@ from sea.blocks import row_blocks
 from sea.data import Dataset
 
 KS = (10, 20)
+DEPTH = 20
+"""How much of each user's ranking is kept: every metric at K up to this follows from it exactly."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """Metrics of one split, a value for each evaluated user.
+class Ranking:
+    """How the items that a split holds out were ranked, for each evaluated user.
 
     Attributes:
         users: ids of the users that were evaluated, shape (n,), ascending.
-        values: by metric ("recall@20", "ndcg@20", ...), shape (n,), float64.
+        targets: T_u, how many items the split holds out of each of them, shape (n,).
+        hits: whether the item at rank 1, 2, ... is one of them, shape (n, depth), bool.
+        recommended: how often each item is among the first `depth` of a user, shape (n_items,).
     """
 
     users: np.ndarray
-    values: dict[str, np.ndarray]
+    targets: np.ndarray
+    hits: np.ndarray
+    recommended: np.ndarray
+
+    def recall(self, k: int) -> np.ndarray:
+        """Recall@K = hits in the top K / T_u, by user, shape (n,)."""
+        return self._top(k).sum(1) / self.targets
+
+    def ndcg(self, k: int) -> np.ndarray:
+        """NDCG@K = Σ_{hits at rank r ≤ K} 1/log2(r+1) / Σ_{r ≤ min(K, T_u)} 1/log2(r+1), by user, shape (n,)."""
+        discounts = 1 / np.log2(np.arange(2, k + 2))
+        ideal = np.concatenate([[0], discounts.cumsum()])
+        top = self._top(k)
+        return top @ discounts[: top.shape[1]] / ideal[np.minimum(k, self.targets)]
+
+    def _top(self, k: int) -> np.ndarray:
+        if not 1 <= k <= DEPTH:
+            raise ValueError(f"'k' needs to lie between 1 and {DEPTH} in 'Ranking' (got {k!r})")
+        return self.hits[:, :k]  # fewer columns where there are fewer items
+
+    @property
+    def values(self) -> dict[str, np.ndarray]:
+        """The tables' metrics by name, "recall@10", "recall@20", "ndcg@10", "ndcg@20", by user, shape (n,) each."""
+        return {f"recall@{k}": self.recall(k) for k in KS} | {f"ndcg@{k}": self.ndcg(k) for k in KS}
 
     def mean(self) -> dict[str, float]:
-        """Averages over the evaluated users, unrounded."""
+        """The metrics' averages over the evaluated users, unrounded."""
         return {name: float(values.mean()) for name, values in self.values.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a file keeps, all int32: a user's hits are the bits of one number, rank 1 the lowest."""
+        bits = self.hits.astype(np.int32) @ (1 << np.arange(self.hits.shape[1], dtype=np.int32))
+        depth = np.array([self.hits.shape[1]])
+        arrays = {"users": self.users, "targets": self.targets, "hits": bits, "recommended": self.recommended}
+        return {name: torch.from_numpy(a.astype(np.int32)) for name, a in {**arrays, "depth": depth}.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Ranking":
+        """The ranking whose `tensors` these are."""
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        hits = (arrays["hits"][:, None] >> np.arange(arrays["depth"][0])) & 1
+        return cls(arrays["users"], arrays["targets"], hits.astype(bool), arrays["recommended"])
 
 
 @torch.no_grad()
 def evaluate(
-    user_vectors: Tensor,
-    item_vectors: Tensor,
-    dataset: Dataset,
-    split: str = "test",
-    ks: tuple[int, ...] = KS,
-    mask_valid: bool = False,
-) -> Scores:
+    user_vectors: Tensor, item_vectors: Tensor, dataset: Dataset, split: str = "test", mask_valid: bool = False
+) -> Ranking:
     """Rank all items for each user by dot product, the user's train items masked.
-
-        Recall@K = hits in the top K / T_u               T_u: the user's items in `split`
-        NDCG@K   = Σ_{hits at rank r ≤ K} 1/log2(r+1) / Σ_{r ≤ min(K, T_u)} 1/log2(r+1)
 
     Users without items in `split`, or without any in train, are left out. Works in blocks of users, on the
     vectors' device.
@@ -49,30 +82,33 @@ def evaluate(
     Args:
         user_vectors, item_vectors: (n_users, d) and (n_items, d).
         split: "valid" or "test".
-        ks: cut-offs.
         mask_valid: at test, mask the validation items as well. Off in the published protocol, where they
             compete with the test items.
+
+    Raises:
+        FloatingPointError: the vectors hold NaN or infinity.
     """
     if not (torch.isfinite(user_vectors).all() and torch.isfinite(item_vectors).all()):
         raise FloatingPointError("'user_vectors' and 'item_vectors' need to be finite in 'evaluate' (got NaN or inf)")
     device, n_items = item_vectors.device, len(item_vectors)
     target_counts = np.diff(dataset.lists[split][0])
     users = np.flatnonzero((target_counts > 0) & dataset.trained_users)
-    depth = min(max(ks), n_items)
     masked = ["train", "valid"] if mask_valid and split == "test" else ["train"]
     lists = {name: _on(device, *dataset.lists[name]) for name in (*masked, split)}
     chosen = torch.from_numpy(users).to(device)
-    hits = torch.empty(len(users), depth, dtype=torch.bool, device=device)
+    hits = torch.empty(len(users), min(DEPTH, n_items), dtype=torch.bool, device=device)
+    recommended = torch.zeros(n_items, dtype=torch.long, device=device)
     for rows in row_blocks(len(users), n_items, device):
         block = chosen[rows]
         scores = user_vectors[block] @ item_vectors.T  # (b, n_items)
         for name in masked:
             scores[_positions(block, *lists[name])] = -torch.inf
-        top = scores.topk(depth).indices
+        values, top = scores.topk(hits.shape[1])
         relevant = torch.zeros_like(scores, dtype=torch.bool)
         relevant[_positions(block, *lists[split])] = True
         hits[rows] = relevant.gather(1, top)
-    return Scores(users, _metrics(hits.cpu().numpy(), target_counts[users], ks))
+        recommended += torch.bincount(top[values > -torch.inf], minlength=n_items)  # without the masked
+    return Ranking(users, target_counts[users], hits.cpu().numpy(), recommended.cpu().numpy())
 
 
 def _on(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
@@ -85,13 +121,3 @@ def _positions(users: Tensor, offsets: Tensor, items: Tensor) -> tuple[Tensor, T
     rows = torch.arange(len(users), device=users.device).repeat_interleave(counts)
     within = torch.arange(len(rows), device=users.device) - (counts.cumsum(0) - counts)[rows]
     return rows, items[offsets[users][rows] + within]
-
-
-def _metrics(hits: np.ndarray, targets: np.ndarray, ks: tuple[int, ...]) -> dict[str, np.ndarray]:
-    discounts = 1 / np.log2(np.arange(2, max(ks) + 2))
-    ideal = np.concatenate([[0], discounts.cumsum()])
-    values = {f"recall@{k}": hits[:, :k].sum(1) / targets for k in ks}
-    for k in ks:
-        top = hits[:, :k]
-        values[f"ndcg@{k}"] = top @ discounts[: top.shape[1]] / ideal[np.minimum(k, targets)]
-    return values

@@ -11,7 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from sea.models import MODELS
-from sea.runs import RUNS, Record, Settings, run_many
+from sea.records import RUNS, Record, Settings
+from sea.runs import run_many
 from sea.separate import SeparateLearning
 from sea.train import MONITOR
 
@@ -56,6 +57,9 @@ SWEEP = {
 }
 """Figure 4, one at a time around the released setting, and CLUB's steps, which the paper does not vary. The
 tables of two datasets were made with an alpha near 0.6, not with the released 0.012."""
+
+PROVENANCE = ("commit", "python", "torch", "device")
+"""What a stamp tells of the environments in which runs were trained."""
 
 PLANTED = {"lr": 1e-2, "patience": 5}  # its epochs have 4 batches, a tenth of a real dataset's
 
@@ -117,13 +121,16 @@ class Study:
     searched: dict[str, list[Record]]
 
     def summary(self, split: str = "test") -> pd.DataFrame:
-        """Per variant: how many seeds, and the `interval` of each metric over them."""
+        """Per variant: how many seeds have a result, and the `interval` of each metric over them.
+
+        A training that diverged before its first good epoch has none; `budget` counts it.
+        """
         rows = pd.DataFrame(
-            [{"variant": name, **record.metrics[split]} for name, found in self.records.items() for record in found]
+            [{"variant": name, **r.metrics[split]} for name, found in self.records.items() for r in _with_result(found)]
         )
         table = interval(rows, "variant")
         table.insert(0, "seeds", rows.groupby("variant", sort=False).size())
-        return table
+        return table.reindex(self.records).fillna({"seeds": 0}).rename_axis("variant")
 
     def paired(self, reference: str, metric: str = MONITOR, split: str = "test") -> pd.DataFrame:
         """How far `reference` is above each other variant, paired by user and by seed.
@@ -140,8 +147,9 @@ class Study:
                 rows[name] = self.contrast({reference: 1, name: -1}, metric, split)
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
         for column in ("p users", "p seeds"):
-            if table[column].notna().all():
-                table[column] = stats.false_discovery_control(table[column])
+            known = table[column].notna()
+            if known.any():
+                table.loc[known, column] = stats.false_discovery_control(table.loc[known, column])
         means = [self._values(name, metric, split).mean() / 100 for name in rows]
         table["percent"] = table["difference"] / means
         table["percent ±"] = table["± seeds"].fillna(table["± users"]) / means
@@ -161,10 +169,12 @@ class Study:
         return pd.Series([by_user[0], by_user[1], by_seed[1], by_user[2], by_seed[2]], columns)
 
     def _values(self, name: str, metric: str, split: str) -> np.ndarray:
-        return np.stack([record.scores(split).values[metric] for record in self.records[name]])  # (seeds, users)
+        found = [record.ranking(split).values[metric] for record in _with_result(self.records[name])]
+        return np.stack(found) if found else np.full((1, 1), np.nan)  # (seeds, users)
 
     def budget(self) -> pd.DataFrame:
-        """What each model was given: points of its grid, trainings and epochs in all, hours; and what was selected."""
+        """What each model was given: points of its grid, trainings (and how many diverged) and epochs in all, hours;
+        and what was selected."""
         rows = {}
         for model in dict.fromkeys(found[0].settings.model for found in self.records.values()):
             grid = self.searched.get(model, [])
@@ -172,8 +182,9 @@ class Study:
             distinct = {record.key: record for record in [*grid, *final]}.values()
             seconds = sum(row["seconds"] + row.get("seconds_evaluate", 0) for r in distinct for row in r.history)
             epochs = sum(len(record.history) for record in distinct)
-            rows[model] = [len(grid) or 1, len(distinct), epochs, seconds / 3600, _selected(final[0])]
-        columns = ["grid points", "trainings", "epochs", "hours", "settings"]
+            diverged = sum(record.stopped == "diverged" for record in distinct)
+            rows[model] = [len(grid) or 1, len(distinct), diverged, epochs, seconds / 3600, _selected(final[0])]
+        columns = ["grid points", "trainings", "diverged", "epochs", "hours", "settings"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
     def provenance(self) -> dict[str, object]:
@@ -188,6 +199,11 @@ def _mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
     test = stats.ttest_1samp(values, 0)
     interval = test.confidence_interval(0.95)
     return values.mean(), (interval.high - interval.low) / 2, test.pvalue
+
+
+def _with_result(records: list[Record]) -> list[Record]:
+    """Those that have metrics: a training that diverged in its first epoch left none."""
+    return [record for record in records if record.metrics]
 
 
 def _selected(record: Record) -> str:
@@ -259,8 +275,8 @@ def _search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str
 
 
 def _best(model: str, records: list[Record]) -> dict:
-    """The grid's point with the best validation Recall@20, the first of equals."""
-    values = [record.metrics["valid"][MONITOR] for record in records]
+    """The grid's point with the best validation Recall@20, the first of equals; one without a result is the last."""
+    values = [record.metrics["valid"][MONITOR] if record.metrics else -np.inf for record in records]
     return grid(model)[int(np.argmax(values))]
 
 
@@ -279,7 +295,7 @@ def interval(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
 
 
 def provenance(records: Iterable[Record]) -> dict[str, object]:
-    """The stamp for what was drawn from runs: data and its warning, runs (settings hash each), code, device, dates."""
+    """The stamp for what was drawn from runs: data and its warning, each run's key, what ran, where and when."""
     records = list({record.key: record for record in records}.values())
 
     def distinct(values: Iterable[str]) -> str:
@@ -289,8 +305,8 @@ def provenance(records: Iterable[Record]) -> dict[str, object]:
         "dataset": distinct(record.dataset for record in records),
         "checksum": distinct(record.checksum for record in records),
         "runs": [f"{record.settings.model} seed {record.settings.seed}: {record.key}" for record in records],
-        "code": distinct(f"{record.settings.model} {record.code}" for record in records),
-        "device": distinct(record.environment["device"] for record in records),
+        "revisions": distinct(f"{r.settings.model} {r.revisions['training']}.{r.revisions['model']}" for r in records),
+        **{name: distinct(record.environment[name] for record in records) for name in PROVENANCE},
         "trained": distinct(record.environment["date"] for record in records),
     }
     warning = distinct(record.warning for record in records)

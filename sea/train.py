@@ -1,21 +1,23 @@
 """The loop: batches, negatives, early stopping, resume."""
 
 import json
-import os
+import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from sea.data import Dataset
 from sea.evaluate import evaluate
+from sea.files import DamagedFile, load_tensors, save_tensors
 from sea.models.base import Recommender
+
+REVISION = 1
+"""Of the loop with its sampling and evaluation: raised whenever one of them computes something else."""
 
 MONITOR = "recall@20"
 
@@ -25,16 +27,17 @@ class Fit:
     """How a training went.
 
     Attributes:
-        history: a dict per epoch: its number, "loss/..." (mean over batches, by term), "valid/..." metrics,
-            "seconds" of training and "seconds_evaluate".
+        history: a dict per epoch: its number, "loss/..." (mean over batches, by term; None if it is not finite),
+            "valid/..." metrics, "seconds" of training and "seconds_evaluate".
         best: index into `history` of the best epoch, the first of equals; -1 before there is one.
-        stopped: "" while it runs; then "patience", "epochs", or "diverged" (a loss became NaN or infinite; the
-            best epoch so far is kept).
+        stopped: "" while it runs; then "patience", "epochs", or "diverged", where the best epoch so far is kept.
+        diverged: what became NaN or infinite in the last epoch: a term as `history` names it, or "vectors"; else "".
     """
 
     history: list[dict] = field(default_factory=list)
     best: int = -1
     stopped: str = ""
+    diverged: str = ""
 
 
 class NegativeSampler:
@@ -86,18 +89,21 @@ def fit(
     state: Path | None = None,
     progress: bool = True,
 ) -> Fit:
-    """Train with Adam (AdamW where the model has a `weight_decay`), evaluate on valid after every epoch, stop early, leave the best epoch's weights in `model`.
+    """Train with Adam, evaluate on valid after every epoch, stop early, leave the best epoch's weights in `model`.
 
     Each epoch passes once over the shuffled train pairs, the short last batch included. Selection is on
     unrounded validation Recall@20; training stops after more than `patience` epochs without a better one, as
-    the framework behind the published tables counts.
+    the framework behind the published tables counts. Where the model has a `weight_decay`, Adam is AdamW.
+
+    A training is over, as "diverged", when a loss or the vectors become NaN or infinite. If no epoch went well
+    before, `best` is -1, and the model is left as it is then.
 
     Args:
         model: on its device; `generator` (order and negatives) needs to be on the same.
         lr: Adam's step size.
         state: a file that holds everything after each epoch, replaced atomically. If it is there already,
             training goes on from it, and on a CPU, with as many threads as before, ends with the numbers that
-            it would have had uninterrupted.
+            it would have had uninterrupted. A damaged one is named, and the training begins anew.
         progress: show a bar.
     """
     device = next(model.parameters()).device
@@ -111,28 +117,31 @@ def fit(
     pairs = torch.from_numpy(dataset.train).to(device)
     result, best = Fit(), {}
     if state is not None and state.exists():
-        result, best = _restore(state, model, optimizers, generator)
+        try:
+            result, best = _restore(state, model, optimizers, generator)
+        except DamagedFile as error:
+            logging.getLogger(__name__).warning("%s; this training begins anew", error)
     bar = tqdm(total=epochs, initial=len(result.history), disable=None if progress else True, unit="epoch")
     with bar:
         while not result.stopped:
             for group in optimizer.param_groups:
                 group["lr"] = lr * model.lr_decay ** (len(result.history) / 50)
             row = _epoch(model, optimizer, sampler, pairs, batch_size, generator)
-            finite = all(np.isfinite(value) for value in row.values())
-            if finite:
-                row |= _validate(model, dataset)
-            result.history.append({"epoch": len(result.history), **row})
-            if finite and (result.best < 0 or row[f"valid/{MONITOR}"] > _best_value(result)):
+            result.diverged = next((name for name, value in row.items() if not np.isfinite(value)), "")
+            if not result.diverged:
+                row, result.diverged = _validate(model, dataset, row)
+            finite = {name: value if np.isfinite(value) else None for name, value in row.items()}
+            result.history.append({"epoch": len(result.history), **finite})
+            if not result.diverged and (result.best < 0 or row[f"valid/{MONITOR}"] > _best_value(result)):
                 result.best = len(result.history) - 1
                 best = {name: value.clone() for name, value in model.state_dict().items()}
-            result.stopped = _stop_reason(result, finite, epochs, patience)
+            result.stopped = _stop_reason(result, epochs, patience)
             if state is not None:
                 _store(state, model, optimizers, generator, result, best)
             bar.update()
             bar.set_postfix_str(f"valid {MONITOR} {_best_value(result):.4f}" if best else "")
-    if not best:
-        raise FloatingPointError("the loss became NaN or infinite in the first epoch")
-    model.load_state_dict(best)
+    if best:
+        model.load_state_dict(best)
     return result
 
 
@@ -140,9 +149,9 @@ def _best_value(result: Fit) -> float:
     return result.history[result.best][f"valid/{MONITOR}"]
 
 
-def _stop_reason(result: Fit, finite: bool, epochs: int, patience: int) -> str:
+def _stop_reason(result: Fit, epochs: int, patience: int) -> str:
     done = len(result.history)
-    if not finite:
+    if result.diverged:
         return "diverged"
     if done - 1 - result.best > patience:
         return "patience"
@@ -186,12 +195,16 @@ def _fill_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 
 @torch.no_grad()
-def _validate(model: Recommender, dataset: Dataset) -> dict[str, float]:
+def _validate(model: Recommender, dataset: Dataset, row: dict[str, float]) -> tuple[dict[str, float], str]:
+    """The row with validation's metrics, and ""; or as it is, and what is not finite."""
     start = time.perf_counter()
     model.eval()
-    means = evaluate(*model.vectors(), dataset, "valid").mean()
-    row = {f"valid/{name}": value for name, value in means.items()}
-    return row | {"seconds_evaluate": time.perf_counter() - start}
+    vectors = model.vectors()
+    if not all(torch.isfinite(table).all() for table in vectors):
+        return row, "vectors"
+    means = evaluate(*vectors, dataset, "valid").mean()
+    row = row | {f"valid/{name}": value for name, value in means.items()}
+    return row | {"seconds_evaluate": time.perf_counter() - start}, ""
 
 
 def _store(
@@ -208,8 +221,7 @@ def _store(
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{owner}/{index}/{name}": value for name, value in moments.items()}
     tensors["generator"] = generator.get_state()
-    metadata = {"fit": json.dumps(vars(result))}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    save_tensors(path, tensors, {"fit": json.dumps(vars(result))})
 
 
 def _restore(
@@ -218,9 +230,8 @@ def _restore(
     optimizers: dict[str, torch.optim.Optimizer],
     generator: torch.Generator,
 ) -> tuple[Fit, dict[str, Tensor]]:
-    with safe_open(path, "pt") as file:
-        result = Fit(**json.loads(file.metadata()["fit"]))
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    tensors, metadata = load_tensors(path)
+    result = Fit(**json.loads(metadata["fit"]))
     generator.set_state(tensors.pop("generator"))
     device = next(model.parameters()).device
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
@@ -236,10 +247,3 @@ def _restore(
                 moments.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return result, {name: value.to(device) for name, value in groups["best"].items()}
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call `write` with a temporary path, then move that to `path`: a reader sees the old file or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)

@@ -13,12 +13,11 @@ import pytest
 import torch
 import training
 from conftest import untimed
-from safetensors.torch import save_file
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sea import runs, train
+from sea import records, train
 from sea.models import MODELS
 from sea.runs import Settings, run
 
@@ -56,7 +55,7 @@ def carry_out(operation, args, kwargs):
     if name != "aten::copy_":
         near = [tuple(tensor.shape) for tensor in tensors if tensor.dim() and not isinstance(tensor, Far)]
         assert not (far and near), f"{name} got tensors of two devices (on the CPU: {near})"
-    if far and name == "aten::_fused_adam_":
+    if far and name in ("aten::_fused_adam_", "aten::_fused_adamw_"):
         for together in zip(*args[:4], strict=True):  # a parameter, its gradient, its two moments
             assert len({in_memory(tensor.held) for tensor in together}) == 1, f"{name} got different memory layouts"
     if asked is not None:
@@ -121,16 +120,11 @@ def elsewhere():
     fused = import_module("torch.optim.optimizer")  # torch.optim hides it
     supported = fused._get_fused_kernels_supported_devices()
 
-    def save(tensors, *rest):
-        save_file({name: hold(tensor) for name, tensor in tensors.items()}, *rest)
-
     with pytest.MonkeyPatch.context() as patch, Operations(), Draws():
         patch.setattr(fused, "_get_fused_kernels_supported_devices", lambda: [*supported, FAR.type])
         patch.setattr(torch.__future__, "get_swap_module_params_on_conversion", lambda: True)  # moved, yet the same
         patch.setattr(torch, "Generator", FarGenerator)
-        patch.setattr(runs, "default_device", lambda asked: FAR.type)
-        patch.setattr(runs, "save_file", save)
-        patch.setattr(train, "save_file", save)
+        patch.setattr(records, "default_device", lambda asked: FAR.type)
         yield patch
 
 

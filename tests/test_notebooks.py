@@ -78,7 +78,9 @@ def test_every_figure_has_its_four_files_and_every_table_its_own(quick):
         suffixes = {path.suffix for path in out.glob(f"{name}.*")}
         assert suffixes in ({".pdf", ".png", ".csv", ".json"}, {".csv", ".md", ".tex", ".json"}), name
         assert stamp["drawn"]
-    assert {"dataset", "checksum", "runs", "code", "device", "trained"} <= set(stamps["training_test"])
+    assert {"dataset", "checksum", "runs", "revisions", "commit", "torch", "device", "trained"} <= set(
+        stamps["training_test"]
+    )
 
 
 def book(path: Path, *sources: str) -> Path:

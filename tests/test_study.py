@@ -26,7 +26,7 @@ def three(root):
 
 
 def values(three, name):
-    return np.stack([record.scores().values[METRIC] for record in three.records[name]])
+    return np.stack([record.ranking().values[METRIC] for record in three.records[name]])
 
 
 def test_summary_is_mean_and_t_interval(three):
@@ -103,10 +103,27 @@ def test_a_profile_that_tunes_selects_on_validation_alone(root, monkeypatch):
     assert len(tuned.provenance()["runs"]) == 7
 
 
+def test_a_training_that_diverged_is_reported_and_the_study_goes_on(root, monkeypatch):
+    variants = {"good": ("BPR", {}), "wild": ("BPR", {"lr": 1e30}), "other": ("BPR", {"dim": 4})}
+    found = study(variants, "planted", "quick", seeds=2, device="cpu", epochs=2, root=root)
+    assert [r.stopped for r in found.records["wild"]] == ["diverged", "diverged"]
+    summary = found.summary()
+    assert list(summary.index) == list(variants)
+    assert summary["seeds"].tolist() == [2, 0, 2]
+    assert summary.loc["wild", [METRIC, f"{METRIC} ±"]].isna().all()
+    table = found.paired("good")
+    assert table.loc["wild"].isna().all()
+    assert table.loc["other"].notna().all()
+    assert found.budget().loc["BPR", "diverged"] == 2
+    assert found.paired("wild").isna().all(axis=None)
+
+
 def test_the_grid_never_sees_the_test_split():
     better_test = [{"valid": {METRIC: v}, "test": {METRIC: 1 - v}} for v in (0.1, 0.3, 0.3, 0.2)]
     records = [type("Stub", (), {"metrics": metrics}) for metrics in better_test]
     assert studies._best("BPR", records) == grid("BPR")[1]  # the first of equals
+    records[1].metrics = {}  # it diverged
+    assert studies._best("BPR", records) == grid("BPR")[2]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -119,9 +136,9 @@ def test_every_grid_is_of_settings_and_holds_the_default(model):
 
 
 def studies_defaults(model):
-    from sea.runs import _complete
+    from sea.records import complete
 
-    settings = _complete(Settings(model, device="cpu"))
+    settings = complete(Settings(model, device="cpu"))
     return {"lr": settings.lr, **settings.params}
 
 

@@ -53,7 +53,7 @@ def test_a_user_with_every_item_has_no_negative():
 )
 def test_when_it_stops(scores, patience, stopped, best):
     history = [{"valid/recall@20": score} for score in scores]
-    assert _stop_reason(Fit(history, best), True, 5, patience) == stopped
+    assert _stop_reason(Fit(history, best), 5, patience) == stopped
 
 
 def train(model_name, world, epochs=4, state=None, patience=20, lr=1e-2, **params):
@@ -100,7 +100,7 @@ def test_the_best_epochs_weights_are_left_in_the_model(world):
 
 def test_an_equal_score_is_not_a_better_one(world, monkeypatch):
     scores = iter([0.1, 0.2, 0.2, 0.1, 0.2])
-    monkeypatch.setattr(module, "_validate", lambda model, dataset: {"valid/recall@20": next(scores)})
+    monkeypatch.setattr(module, "_validate", lambda *_: ({"valid/recall@20": next(scores)}, ""))
     _, result = train("BPR", world, epochs=5)
     assert result.best == 1
 
@@ -121,7 +121,49 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_best(world, monkey
         model, "loss", lambda *b: {k: v * (torch.nan if len(epochs) == 3 else 1) for k, v in plain(*b).items()}
     )
     result = fit(model, world, lr=1e-2, epochs=9, generator=torch.Generator().manual_seed(0), progress=False)
-    assert result.stopped == "diverged"
+    assert (result.stopped, result.diverged) == ("diverged", "loss/rec")
     assert len(result.history) == 3
+    assert result.history[-1]["loss/rec"] is None
     assert result.best in (0, 1)
     assert all(torch.isfinite(v).all() for v in model.vectors())
+
+
+def diverging(world, epoch, tmp_path):
+    """BPR, one of whose parameters becomes NaN after an epoch's last batch."""
+    model = MODELS["BPR"](world, generator=torch.Generator().manual_seed(1))
+    batches, last = [], (epoch + 1) * -(-len(world.train) // 64)
+
+    def after_step():
+        batches.append(1)
+        if len(batches) == last:
+            model.items.data[3, 0] = torch.nan
+
+    model.after_step = after_step
+    settings = {"lr": 1e-2, "batch_size": 64, "epochs": 9, "state": tmp_path / "state.safetensors", "progress": False}
+    return model, fit(model, world, generator=torch.Generator().manual_seed(0), **settings)
+
+
+@pytest.mark.parametrize(("epoch", "best"), [(0, {-1}), (2, {0, 1})])
+def test_parameters_that_become_nan_in_an_epochs_last_step_end_the_run(world, tmp_path, epoch, best):
+    model, result = diverging(world, epoch, tmp_path)
+    assert (result.stopped, result.diverged, len(result.history)) == ("diverged", "vectors", epoch + 1)
+    assert result.best in best
+    assert "valid/recall@20" not in result.history[-1]
+    assert bool(torch.isnan(model.items).any()) == (result.best < 0)
+    again = MODELS["BPR"](world, generator=torch.Generator().manual_seed(1))
+    settings = {"lr": 1e-2, "batch_size": 64, "epochs": 9, "state": tmp_path / "state.safetensors", "progress": False}
+    resumed = fit(again, world, generator=torch.Generator().manual_seed(0), **settings)
+    assert vars(resumed) == vars(result)  # it is over; nothing is trained again
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", b"zeroed"])
+def test_a_damaged_state_is_named_and_the_training_begins_anew(world, tmp_path, caplog, damage):
+    _, whole = train("BPR", world)
+    state = tmp_path / "state.safetensors"
+    train("BPR", world, epochs=2, state=state)
+    content = state.read_bytes()
+    state.write_bytes({b"": b"", b"cut": content[: len(content) // 2], b"zeroed": bytes(len(content))}[damage])
+    _, result = train("BPR", world, state=state)
+    assert untimed(result.history) == untimed(whole.history)
+    (message,) = caplog.messages
+    assert str(state) in message and message.endswith("this training begins anew") and "\n" not in message

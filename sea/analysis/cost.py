@@ -1,7 +1,6 @@
 """What a model costs: seconds per epoch and peak memory, each training in a process of its own (Table 5)."""
 
 import gc
-import json
 import multiprocessing
 import platform
 from collections.abc import Collection
@@ -14,11 +13,12 @@ import pandas as pd
 import torch
 
 from sea.data import Dataset, load, planted
+from sea.files import DamagedFile, hash_of, load_json, save_json
+from sea.machine import commit, default_device, environment, peak_memory, start_memory
 from sea.models import MODELS
-from sea.runs import RUNS, default_device, environment, hash_of, peak_memory, start_memory
+from sea.records import RUNS
 from sea.study import SEED, Variants
-from sea.train import fit, write_atomically
-from sea.version import code_version
+from sea.train import REVISION, fit
 
 COLUMNS = ["seconds", "seconds min", "seconds max", "peak", "baseline", "beyond"]
 
@@ -72,7 +72,7 @@ def cost(
     Every training has a fresh process, because a process keeps memory, and libraries, that an earlier model
     made it take. Nothing is read from the records of other trainings, which may have shared the machine. A
     finished measurement is kept as costs-HASH.json under `root`, and returned when the same is asked again of
-    the same code, data and machine; deleting that file has it measured anew.
+    the same commit, data and machine; deleting that file has it measured anew.
 
     Args:
         variants: by label a model's name and the settings that differ from its own.
@@ -99,17 +99,19 @@ def cost(
     stamp = {
         "dataset": world.name,
         "checksum": world.checksum,
-        "code": code_version(*(MODELS[model] for model, _ in variants.values()), measure),
+        "commit": commit(),
+        "revisions": {"training": REVISION} | {model: MODELS[model].revision for model, _ in variants.values()},
         "epochs": epochs,
         "rounds": repeats,
     }
     asked = {**stamp, "variants": variants, "threads": threads, "machine": [platform.node(), torch.__version__, device]}
-    kept = Path(root) / f"costs-{hash_of(asked)}.json"
-    if not kept.exists():
+    kept = Path(root) / f"costs-{hash_of(asked)[:16]}.json"
+    try:
+        found = load_json(kept)
+    except DamagedFile:  # or not there
         kept.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_measure_all(variants, dataset, device, epochs, repeats, threads), indent=1)
-        write_atomically(kept, lambda path: path.write_text(text, encoding="utf-8"))
-    found = json.loads(kept.read_text(encoding="utf-8"))
+        found = _measure_all(variants, dataset, device, epochs, repeats, threads)
+        save_json(kept, found)
     table = pd.DataFrame(found["rows"]).set_index(["variant", "round"])
     stamp |= found["machine"]
     return Costs(table, device, {"warning": world.warning, **stamp} if world.warning else stamp)

@@ -13,6 +13,8 @@ class Recommender(nn.Module):
     values.
 
     Attributes:
+        revision: raised whenever the model, or a shared part that it uses, computes something else. A cached run of
+            another revision is not used.
         lr: Adam's published step size for the model.
         lr_decay: the step size is lr · lr_decay^(epoch / 50).
         weight_decay: AdamW's; every step first takes the share lr · weight_decay off each parameter.
@@ -23,6 +25,7 @@ class Recommender(nn.Module):
     submodule that owns it keeps its optimiser as an attribute `optimizer`: the training loop stores both.
     """
 
+    revision: ClassVar[int] = 1
     lr = 1e-3
     lr_decay = 1.0
     weight_decay = 0.0
