@@ -100,7 +100,12 @@ def test_the_tests_compute_on_one_thread_and_so_do_their_children():
 @pytest.fixture
 def fake(tmp_path):
     """A Python whose tests end with exit status 3, an apt-get that can do nothing, and a user who is root."""
-    for name, line in {"python": 'case "$*" in *pytest*) exit 3 ;; esac', "apt-get": f"touch {tmp_path}/asked; exit 100", "id": "echo 0"}.items():
+    lines = {
+        "python": 'case "$*" in *pytest*) exit 3 ;; esac',
+        "apt-get": f"touch {tmp_path}/asked; exit 100",
+        "id": "echo 0",
+    }
+    for name, line in lines.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o700)
     return {**os.environ, "PYTHON": str(tmp_path / "python"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
