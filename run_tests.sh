@@ -6,6 +6,8 @@ cd "$root"
 . "$root/scripts/environment.sh"
 find_python
 prepare test
-"$python" -m ruff check .
-"$python" -m ruff format --check .
-exec "$python" -m pytest "$@"
+checks() {
+    "$python" -m ruff check . && "$python" -m ruff format --check . && "$python" -m pytest "$@"
+}
+TIMEFORMAT="Took %0lR; CPU: %0U s, and %0S s of the system's."
+time checks "$@" || exit

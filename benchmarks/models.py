@@ -4,10 +4,11 @@
                                 [--threads 2] [--out FILE]
     python benchmarks/models.py --ratio [--rounds 3] ...
 
-Measured by `sea.analysis.cost` on random data, every model in its own settings; seconds are the median over --epochs
-epochs, training alone. Memory, in GiB, is the largest resident set of the process on a CPU, of which "baseline" is
-there before the model is, and that of tensors on a GPU. With --ratio, SEA with CLUB (SEAa) and without (SEAb) in
-place of the models, in interleaved rounds, and the ratios of the two.
+Measured by `sea.analysis.cost` on random data, every model in its own settings. Seconds are of training alone, the
+median over the epochs after the first; "first" is what the first took beyond that. Memory, in GiB, is the largest
+resident set of the process on a CPU, of which "baseline" is there before the model is, and that of tensors on a GPU.
+With --ratio, SEA with CLUB (SEAa) and without (SEAb) in place of the models, in interleaved rounds, and the ratios of
+the two.
 """
 
 from tempfile import TemporaryDirectory
@@ -31,7 +32,8 @@ def each(variants: Variants, folder: str, **settings: object) -> pd.DataFrame:
         except RuntimeError as error:
             print(error, flush=True)
         else:
-            print(f"{label}: {tables[-1]['seconds'].item():.4g} s an epoch", flush=True)
+            row = tables[-1].loc[label]
+            print(f"{label}: {row['seconds']:.4g} s an epoch, {row['first']:+.4g} s in the first", flush=True)
     return pd.concat(tables).sort_values("seconds")
 
 

@@ -12,21 +12,25 @@ find_python() {
     exit 2
 }
 
-# Whether $1 imports this checkout's sea and has every package it asks for (with extra $2, if given).
+# Whether $1 imports this checkout's sea and has every package that pyproject.toml asks for (with extra $2, if given),
+# in a version that it allows. Without the package packaging, which matplotlib needs, the answer is no.
 has_packages() {
     "$1" -P - "$root" "${2:-}" <<'PY' 2>/dev/null
 import importlib.metadata as metadata
 import pathlib
-import re
 import sys
+import tomllib
 
 import sea
+from packaging.requirements import Requirement
 
-assert pathlib.Path(sea.__file__).resolve().parent == pathlib.Path(sys.argv[1], "sea").resolve()
-for requirement in metadata.requires("sea-companion"):
-    package, _, marker = requirement.partition(";")
-    if "extra" not in marker or f'"{sys.argv[2]}"' in marker.replace("'", '"'):
-        metadata.version(re.match(r"[\w.-]+", package)[0])
+root, extra = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
+assert pathlib.Path(sea.__file__).resolve().parent == root / "sea"
+project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+for line in project["dependencies"] + (project["optional-dependencies"][extra] if extra else []):
+    wanted = Requirement(line)
+    if wanted.marker is None or wanted.marker.evaluate():
+        assert wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
 PY
 }
 

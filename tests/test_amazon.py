@@ -6,6 +6,7 @@ import re
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -241,6 +242,25 @@ def test_the_texts_need_an_encoder_that_is_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(DataError, match="text features need sentence-transformers"):
         amazon.sentence_encoder()
+
+
+def test_the_default_model_is_one_commit_and_any_other_is_as_it_was_given(monkeypatch):
+    asked = []
+
+    class SentenceTransformer:
+        def __init__(self, name, revision=None):
+            asked.append((name, revision))
+
+        encode = staticmethod(encode)
+
+    module = SimpleNamespace(SentenceTransformer=SentenceTransformer)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+    for found in (amazon.sentence_encoder(), amazon.sentence_encoder("a/folder"), amazon.sentence_encoder("other")):
+        assert found(["text"]).tolist() == encode(["text"]).tolist()
+    (name, revision), *others = asked
+    assert name == "sentence-transformers/all-MiniLM-L6-v2"
+    assert re.fullmatch("[0-9a-f]{40}", revision)
+    assert others == [("a/folder", None), ("other", None)]
 
 
 def test_the_command_builds_and_says_what_it_did(tmp_path, raw, monkeypatch, capsys):

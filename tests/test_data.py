@@ -1,4 +1,5 @@
 import hashlib
+import inspect
 import itertools
 import re
 import time
@@ -13,6 +14,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from sea.data import DataError, load, official, planted
 from sea.graphs import knn
+from sea.models import MODELS
 
 HEADER = "userID\titemID\trating\tx_label"
 ROWS = [(0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 1, 0), (1, 0, 1), (1, 2, 2)]
@@ -138,6 +140,45 @@ def test_broken_features_are_refused_with_their_place(tmp_path, monkeypatch, cas
     np.save(path, values, allow_pickle=True)  # "objects" becomes a pickle, which has to stay shut
     assert re.search(pattern, refusal(tmp_path))
     assert not Path("unpickled").exists()
+
+
+def fits_a_model(name: str) -> bool:
+    """Whether a module with a layer and a parameter of this name can be built, and used as any other."""
+    try:
+        held = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1)}), torch.nn.ParameterDict({name: torch.ones(1)})
+        for kind in held:
+            assert list(kind.eval().keys()) == [name]
+            assert [name in key for key in kind.float().state_dict()] == [True] * len(list(kind.parameters()))
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def test_a_modality_is_refused_exactly_if_torch_cannot_hold_it(tmp_path):
+    write(tmp_path)
+    features = np.ones((3, 4))
+    others = ["", "a.b", ".", "image2", "my-text", "bild (neu)", "图像", "class", "0", "features", "weight"]
+    kinds = torch.nn.ModuleDict(), torch.nn.ParameterDict()
+    for name in sorted({*others, *(name for kind in kinds for name in dir(kind))}):
+        path = tmp_path / f"{name}_feat.npy"
+        np.save(path, features)
+        if fits_a_model(name):
+            assert name in load(tmp_path).features
+        else:
+            message = refusal(tmp_path)
+            assert message.startswith(f"{path}: a modality's name needs to be text, not empty, without a dot")
+            assert message.endswith(f"(got {name!r})")
+        path.unlink()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_takes_modalities_of_any_accepted_name(tmp_path, model):
+    folder = write(tmp_path)
+    for name, new in (("image", "class"), ("text", "bild (neu)")):
+        (folder / f"{name}_feat.npy").rename(folder / f"{new}_feat.npy")
+    few = {"k": 2} if "k" in inspect.signature(MODELS[model]).parameters else {}
+    built = MODELS[model](load(folder), generator=torch.Generator().manual_seed(0), **few)
+    assert [len(vectors) for vectors in built.vectors()] == [2, 3]
 
 
 @pytest.mark.parametrize("size", [0, 40, 200])

@@ -45,6 +45,7 @@ class Behaviour:
     redirect: bool = False
     pages: dict = field(default_factory=dict)  # what "Google Drive" shows before, in place of asking for confirmation
     requests: list = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)  # the test is, and no silence lasts any longer
 
     def of(self, choices, file):
         values = choices.get(file, [None])
@@ -88,7 +89,7 @@ def server():
             self.end_headers()
             try:
                 self.wfile.write(body[:70_000])
-                time.sleep(behaviour.of(behaviour.stall, file) or 0)
+                behaviour.over.wait(behaviour.of(behaviour.stall, file) or 0)
                 self.wfile.write(body[70_000 : behaviour.of(behaviour.cut, file)])
             except OSError:
                 pass  # the client went away
@@ -100,6 +101,7 @@ def server():
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield behaviour, f"http://127.0.0.1:{running.server_port}"
+    behaviour.over.set()
     running.shutdown()
     running.server_close()
     thread.join()
@@ -107,7 +109,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Official files of some kilobytes, and no waiting."""
+    """Official files of some kilobytes, no waiting but for a busy machine, and no proxy on the way."""
     crlf = hashlib.sha256(CONTENT["baby.inter"].replace(b"\n", b"\r\n")).hexdigest()
     files = {
         name: Official(hashlib.sha256(body).hexdigest(), len(body), crlf * name.endswith("inter"), f"id-of-{name}")
@@ -115,7 +117,8 @@ def small(monkeypatch):
     }
     monkeypatch.setitem(OFFICIAL, "baby", files)
     monkeypatch.setattr(fetch, "PAUSE", 0)
-    monkeypatch.setattr(fetch, "TIMEOUT", 5)
+    monkeypatch.setattr(fetch, "TIMEOUT", 60)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def complete(folder: Path) -> bool:
@@ -208,12 +211,12 @@ def test_a_download_that_is_cut_again_and_again_goes_on_in_the_next_call(tmp_pat
 
 def test_a_silent_server_is_given_up_and_a_slow_one_is_not(tmp_path, server, monkeypatch):
     behaviour, url = server
-    monkeypatch.setattr(fetch, "TIMEOUT", 0.3)
     behaviour.stall = {"image_feat.npy": [0.1]}
     download("baby", tmp_path, url)
     assert complete(tmp_path)
     (tmp_path / "baby" / "image_feat.npy").unlink()
-    behaviour.ranges, behaviour.stall = False, {"image_feat.npy": [1.0]}
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.1)
+    behaviour.ranges, behaviour.stall = False, {"image_feat.npy": [300]}
     assert re.search(r"image_feat.npy: \d+ of 300000 bytes came \(\w+\)", refusal("baby", tmp_path, url))
     assert not (tmp_path / "baby" / "image_feat.npy").exists()
 
@@ -333,11 +336,13 @@ def test_google_drive_without_gdown_says_what_to_install(tmp_path, monkeypatch):
     assert "needs gdown (pip install -e '.[drive]')" in refusal("baby", tmp_path)
 
 
-def command(*options, **kwargs) -> subprocess.Popen:
-    line = [sys.executable, "-m", "sea.data", *map(str, options)]
-    return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1], **kwargs
-    )
+@pytest.fixture
+def command(start):
+    def begin(*options):
+        line = [sys.executable, "-m", "sea.data", *map(str, options)]
+        return start(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+
+    return begin
 
 
 @pytest.mark.parametrize(
@@ -350,26 +355,26 @@ def command(*options, **kwargs) -> subprocess.Popen:
         ([], "required: download|build"),
     ],
 )
-def test_a_wrong_command_is_one_line_and_exit_2(tmp_path, options, message):
+def test_a_wrong_command_is_one_line_and_exit_2(tmp_path, command, options, message):
     if "download" in options:
         options += ["--folder", str(tmp_path)]
     process = command(*options)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=300)
     assert process.returncode == 2
     assert out == ""
     assert error.count("\n") == 1
     assert message in error
 
 
-def test_ctrl_c_keeps_what_came(tmp_path, server):
+def test_ctrl_c_keeps_what_came(tmp_path, server, command):
     behaviour, url = server
-    behaviour.stall = {"baby.inter": [30]}
-    process = command("download", "baby", "--folder", tmp_path, "--mirror", url, start_new_session=True)
+    behaviour.stall = {"baby.inter": [300]}
+    process = command("download", "baby", "--folder", tmp_path, "--mirror", url)
     part = tmp_path / "baby" / "baby.inter.part"
     while not (part.exists() and part.stat().st_size) and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 130
     assert error == "Interrupted. What was fetched is kept, and the same command goes on from there.\n"
     assert [path.name for path in (tmp_path / "baby").iterdir()] == ["baby.inter.part"]

@@ -152,20 +152,20 @@ sys.exit(main.main())
 
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("everyone", [True, False])
-def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path, jobs, everyone):
+def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path, start, jobs, everyone):
     """One notebook, or two at a time; a terminal signals the whole group, a supervisor the first process alone."""
     for name in ("01_slow", "02_other", "03_never"):
-        book(tmp_path / f"{name}.ipynb", WRITE, "import time; time.sleep(60)")
+        book(tmp_path / f"{name}.ipynb", WRITE, "import time; time.sleep(600)")
     path, out = tmp_path / "01_slow.ipynb", tmp_path / "out"
-    process = subprocess.Popen(
+    process = start(
         [sys.executable, "-c", INTERRUPTED, str(path), "--out", str(out), "--jobs", str(jobs)],
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     begun = ["01_slow", "02_other"][:jobs]
     while not all((out / f".partial-{name}" / "figure.txt").exists() for name in begun) and process.poll() is None:
         time.sleep(0.05)
     (os.killpg if everyone else os.kill)(process.pid, signal.SIGINT)
-    printed, errors = process.communicate(timeout=60)
+    printed, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "concurrent" not in errors  # a dying kernel may complain, the runner must not
     for name in ("01_slow", "02_other", "03_never"):

@@ -109,7 +109,10 @@ REFUSED = {
     "row": ({"features": {"text": vectors()["text"].drop("cup")}}, r"'features' text: needs a row for every item \(got none for 'cup'\)"),
     "unordered": ({"items": None}, r"'features' image: needs to be a frame .* where 'items' is None"),
     "NaN": ({"features": {"image": np.full((4, 2), np.nan)}}, r"'features' image: row 0, column 0: features need to be finite"),
-    "modality": ({"features": {"../image": np.zeros((4, 2))}}, r"fit for a file's name \(got '../image'\)"),
+    "modality": ({"features": {"../image": np.zeros((4, 2))}}, r"'features': a modality's name needs to be text, .* \(got '../image'\)"),
+    "modality's path": ({"features": {"my/image": np.zeros((4, 2))}}, r"fit for a file's name \(got 'my/image'\)"),
+    "modality's number": ({"features": {7: np.zeros((4, 2))}}, r"'features': a modality's name needs to be text, .* \(got 7\)"),
+    "torch's name": ({"features": {"image": np.zeros((4, 2)), "pop": np.zeros((4, 2))}}, r"no attribute of torch's modules, .* \(got 'pop'\)"),
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from sea.records import RUNS
 from sea.study import SEED, Variants
 from sea.train import REVISION, fit
 
-COLUMNS = ["seconds", "seconds min", "seconds max", "peak", "baseline", "beyond"]
+COLUMNS = ["seconds", "seconds min", "seconds max", "first", "peak", "baseline", "beyond"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +28,12 @@ class Costs:
     """What was measured on one device.
 
     Attributes:
-        rows: by "variant" and "round": "seconds" (the median over the process's epochs, training alone) and, in
-            bytes, "peak", "baseline" and "beyond", their difference. On a CPU they are resident sets of the
-            process: the baseline is what interpreter, libraries and data take before the model is built. On a
-            GPU they are tensors alone. NaN where the system does not tell.
+        rows: by "variant" and "round": "seconds", of training alone, the median over the process's epochs after
+            its first; "first", the seconds that its first epoch took beyond that, such as PAMD's pre-training; and,
+            in bytes, "peak", "baseline" and "beyond", their difference. A process of one epoch has that epoch's
+            seconds, and no "first" (NaN). On a CPU the bytes are resident sets of the process: the baseline is
+            what interpreter, libraries and data take before the model is built. On a GPU they are tensors alone.
+            NaN where the system does not tell.
         device: its name.
         stamp: data, settings, machine.
     """
@@ -78,7 +80,7 @@ def cost(
         variants: by label a model's name and the settings that differ from its own.
         dataset: as in `sea.data.load`.
         device: "cpu", "cuda", or "auto": a GPU where there is one.
-        epochs: of each process, at least 1; the median of their seconds counts.
+        epochs: of each process, at least 1; the first is told apart from the others if there are any.
         repeats: rounds, at least 1.
         threads: CPU threads.
         root: where measurements are kept.
@@ -161,8 +163,14 @@ def measure(
     baseline = peak_memory(where) or np.nan
     seconds = _train(model, params, world, where, epochs)
     peak = peak_memory(where) or np.nan
-    row = {"seconds": float(np.median(seconds)), "peak": peak, "baseline": baseline, "beyond": peak - baseline}
+    row = times(seconds) | {"peak": peak, "baseline": baseline, "beyond": peak - baseline}
     return row, environment(where)
+
+
+def times(seconds: list[float]) -> dict[str, float]:
+    """ "seconds" and "first" of a row of `Costs`, from the seconds of each epoch."""
+    usual = float(np.median(seconds[1:] or seconds))
+    return {"seconds": usual, "first": seconds[0] - usual if len(seconds) > 1 else np.nan}
 
 
 def _train(model: str, params: dict, world: Dataset, device: torch.device, epochs: int) -> list[float]:

@@ -21,6 +21,9 @@ Encoder = Callable[[list[str]], np.ndarray]
 """From n texts to floats, shape (n, d)."""
 
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+TEXT_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+"""The commit of TEXT_MODEL on its hub, so that the same texts have the same vectors next year."""
+
 IMAGE = np.dtype([("asin", "S10"), ("vector", "<f4", (4096,))])
 """A record of image_features_*.b."""
 
@@ -87,6 +90,8 @@ def build(
 def sentence_encoder(model: str = TEXT_MODEL) -> Encoder:
     """An encoder by sentence-transformers (the extra `text`); `model` is a name on its hub, or a local folder.
 
+    TEXT_MODEL is loaded at TEXT_REVISION, any other name as it is on the hub today.
+
     Raises:
         DataError: the package, or the model, is not to be had.
     """
@@ -97,7 +102,7 @@ def sentence_encoder(model: str = TEXT_MODEL) -> Encoder:
             "text features need sentence-transformers (pip install -c requirements.lock -e '.[text]')"
         ) from None
     try:
-        encoder = SentenceTransformer(model)
+        encoder = SentenceTransformer(model, revision=TEXT_REVISION if model == TEXT_MODEL else None)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(

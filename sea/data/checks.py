@@ -1,4 +1,4 @@
-"""What every dataset keeps to: its splits and columns, the check of features, and how a breach is told."""
+"""What every dataset keeps to: splits, columns, the checks of features and their names; how a breach is told."""
 
 from pathlib import Path
 
@@ -16,6 +16,23 @@ class DataError(ValueError):
 def shown(value: object) -> str:
     """How a message shows a value: as Python writes it, without NumPy's type."""
     return repr(value.item() if hasattr(value, "item") else value)
+
+
+def modality(name: object, where: str) -> str:
+    """A modality's name, once it is known to be one that a model can keep its parts under; `where` names its source.
+
+    Models keep a modality's layers and parameters in an `nn.ModuleDict` and an `nn.ParameterDict` under its name. So
+    the name is text, is not empty, has no dot, and is no attribute of these two, as "type" and "keys" are.
+    """
+    from torch import nn  # it takes seconds, and only who reads a dataset needs it
+
+    fit = isinstance(name, str) and name != "" and "." not in name
+    if not fit or any(hasattr(kind(), name) for kind in (nn.ModuleDict, nn.ParameterDict)):
+        raise DataError(
+            f"{where}: a modality's name needs to be text, not empty, without a dot, and no attribute of torch's "
+            f"modules, as 'type' and 'keys' are (got {shown(name)})"
+        )
+    return name
 
 
 def float_matrix(raw: np.ndarray, where: str) -> np.ndarray:

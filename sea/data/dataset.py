@@ -74,9 +74,9 @@ class Dataset:
             seed: of the split.
 
         Raises:
-            DataError: a missing column or label; a pair that occurs twice; an item that `items` or a frame of
-                features lacks; features that are not a matrix of finite floats, or of another length than `items`;
-                an empty split.
+            DataError: a missing column or label; a modality's name that no model can use; a pair that occurs twice;
+                an item that `items` or a frame of features lacks; features that are not a matrix of finite floats, or
+                of another length than `items`; an empty split.
         """
         own_frames.check(name, interactions, features)
         users, user_labels = pd.factorize(interactions["user"])

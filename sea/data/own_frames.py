@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sea.data.checks import SPLITS, DataError, float_matrix, shown
+from sea.data.checks import SPLITS, DataError, float_matrix, modality, shown
 from sea.data.writing import one_line
 
 
 def check(name: str, interactions: pd.DataFrame, features: dict[str, object]) -> None:
     """Refuse names that are no file's, and interactions without a user or an item."""
-    for text in (name, *features):
+    for text in (name, *(modality(m, "'features'") for m in features)):
         if not text or Path(text).name != text:
             raise DataError(f"'name' and modalities need to be fit for a file's name (got {text!r})")
     for column in ("user", "item"):
@@ -33,9 +33,9 @@ def catalogue(items: pd.DataFrame | Sequence[Hashable] | None, seen: pd.Series) 
     return items
 
 
-def by_item(modality: str, values: np.ndarray | pd.DataFrame, labels: pd.Index, unordered: bool) -> np.ndarray:
+def by_item(name: str, values: np.ndarray | pd.DataFrame, labels: pd.Index, unordered: bool) -> np.ndarray:
     """A modality's checked features, in the items' order."""
-    where = f"'features' {modality}"
+    where = f"'features' {name}"
     if isinstance(values, pd.DataFrame):
         missing = labels.difference(values.index, sort=False)
         if len(missing):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sea.data.checks import COLUMNS, DATA, DataError, float_matrix, shown
+from sea.data.checks import COLUMNS, DATA, DataError, float_matrix, modality, shown
 from sea.data.dataset import Dataset, assemble
 from sea.data.official import difference
 from sea.data.synthetic import planted
@@ -25,8 +25,8 @@ def load(source: str | Path) -> Dataset:
     Raises:
         DataError: a missing file or column; an id that is negative, fractional or not a number; a label
             other than 0, 1, 2; a pair that occurs twice, within a split or across splits (a leak); an empty
-            split; features that are not a plain float matrix, are cut short, hold NaN or infinity, or have
-            fewer rows than there are items.
+            split; a modality's name that no model can use (`sea.data.checks.modality`); features that are not a
+            plain float matrix, are cut short, hold NaN or infinity, or have fewer rows than there are items.
     """
     if str(source) == "planted":
         return planted()
@@ -35,16 +35,14 @@ def load(source: str | Path) -> Dataset:
         raise DataError(f"{source}: needs to be 'planted', a folder, or the name of one under data/")
     inter = _inter_file(folder)
     frame = _read_inter(inter)
-    features = {path.name.removesuffix("_feat.npy"): _read_features(path) for path in sorted(folder.glob("*_feat.npy"))}
+    files = {modality(path.name.removesuffix("_feat.npy"), str(path)): path for path in folder.glob("*_feat.npy")}
+    features = {name: _read_features(files[name]) for name in sorted(files)}
     if not features:
         raise DataError(f"{folder}: needs at least one *_feat.npy with item features (found none)")
     n_users, n_items = (int(frame[column].max()) + 1 for column in ("userID", "itemID"))
-    for modality, values in features.items():
+    for name, values in features.items():
         if len(values) < n_items:
-            raise DataError(
-                f"{folder / f'{modality}_feat.npy'}: needs a row for each of the {n_items} items "
-                f"(got {len(values)} rows)"
-            )
+            raise DataError(f"{files[name]}: needs a row for each of the {n_items} items (got {len(values)} rows)")
     dataset = assemble(inter.stem, frame, features, lambda row: f"{inter}:{row + 2}", str(inter), n_users, n_items)
     warnings = [_read_warning(folder / "warning.txt"), difference(inter, features)]
     return replace(
