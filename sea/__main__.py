@@ -3,7 +3,12 @@
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sea.execute import Outcome
 
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = ("quick", "default", "published", "paper")
@@ -77,10 +82,11 @@ def _chosen(text: str) -> list[Path]:
 def main() -> int:
     """Run the chosen notebooks and print what became of each."""
     options = parse()
+    start = time.perf_counter()
     import joblib
 
     from sea.data import DataError, load
-    from sea.execute import execute
+    from sea.execute import Outcome, cpu_seconds, execute
     from sea.machine import default_device
     from sea.study import chosen_models
 
@@ -105,16 +111,23 @@ def main() -> int:
     beside = [path for path in options.only if path not in alone]
     at_once = min(2, jobs)
     outcomes = execute(beside, parameters | {"jobs": jobs // at_once}, options.out, at_once)
-    if not any(status == "interrupted" for status, *_ in outcomes.values()):
+    if not any(outcome.status == "interrupted" for outcome in outcomes.values()):
         outcomes |= execute(alone, parameters | {"jobs": jobs}, options.out, 1)
-    rows = [[path.stem, *outcomes.get(path, ("not run", "", ""))] for path in options.only]
-    _print_table([["notebook", "status", "minutes", "log"], *rows])
-    statuses = {row[1] for row in rows}
+    found = {path.stem: outcomes.get(path, Outcome("not run")) for path in options.only}
+    total = Outcome("", (time.perf_counter() - start) / 60, cpu_seconds())
+    rows = [_row(name, outcome) for name, outcome in (*found.items(), ("total", total))]
+    _print_table([["notebook", "status", "minutes", "CPU s", "log"], *rows])
+    statuses = {outcome.status for outcome in found.values()}
     if "interrupted" in statuses:
         print("Interrupted. Finished trainings are kept, and the same command goes on where this one stopped.")
         return 130
     print(f"Figures and tables: {options.out}")
     return 1 if "failed" in statuses else 0
+
+
+def _row(name: str, outcome: "Outcome") -> list[str]:
+    minutes = "" if outcome.minutes is None else f"{outcome.minutes:.1f}"
+    return [name, outcome.status, minutes, "" if outcome.cpu is None else f"{outcome.cpu:.0f}", outcome.log]
 
 
 def _print_table(rows: list[list[str]]) -> None:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -14,13 +15,22 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 EVERY = 10  # seconds between two looks at how far the trainings are
 QUIET = "--IPKernelApp.log_level=CRITICAL"  # a kernel that is told to end may call that an error of its own
 
 
-def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dict[Path, tuple[str, str, str]]:
+class Outcome(NamedTuple):
+    """What became of a notebook; `cpu` is of all processes that worked for it, and may exceed the time that passed."""
+
+    status: str
+    minutes: float | None = None
+    cpu: float | None = None  # seconds
+    log: str = ""
+
+
+def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dict[Path, Outcome]:
     """Execute notebooks, `at_once` at a time, each in a process of its own and with those parameters that it knows.
 
     What a notebook makes lies in `out` when all of it succeeded, its executed copy and its log in `out`/notebooks.
@@ -29,7 +39,7 @@ def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dic
     Ctrl-C is heard by this process alone, which tells the others, so that each of them cleans up once.
 
     Returns:
-        For each notebook that was begun its status ("done", "failed", "interrupted"), minutes and log.
+        For each notebook that was begun its `Outcome`, of status "done", "failed" or "interrupted".
     """
     waiting = sorted(paths, key=lambda path: _seconds_before(out / "notebooks" / path.name), reverse=True)
     running, outcomes = {}, {}
@@ -62,16 +72,22 @@ def _ignore_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _outcome(future: Future, if_killed: str) -> tuple[str, str, str]:
+def _outcome(future: Future, if_killed: str) -> Outcome:
     try:
         return future.result()
     except BrokenProcessPool:
-        return if_killed, "", "its process was killed"
+        return Outcome(if_killed, log="its process was killed")
 
 
-def _execute(path: Path, parameters: dict, out: Path, every: float) -> tuple[str, str, str]:
+def cpu_seconds() -> float:
+    """CPU time of this process and of all that it started and that have ended, theirs included."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in usage)
+
+
+def _execute(path: Path, parameters: dict, out: Path, every: float) -> Outcome:
     """Execute one notebook beside its destination, and move what it made there only if all of it succeeded."""
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), cpu_seconds()
     print(f"{path.stem} ...", flush=True)
     partial, log = out / f".partial-{path.stem}", out / "notebooks" / f"{path.stem}.log"
     shutil.rmtree(partial, ignore_errors=True)
@@ -93,7 +109,7 @@ def _execute(path: Path, parameters: dict, out: Path, every: float) -> tuple[str
         for made in partial.iterdir():
             os.replace(made, (log.parent if made.suffix == ".ipynb" else out) / made.name)
     shutil.rmtree(partial)
-    return status, f"{(time.perf_counter() - start) / 60:.1f}", str(log)
+    return Outcome(status, (time.perf_counter() - start) / 60, cpu_seconds() - spent, str(log))
 
 
 def _execute_beside(path: Path, parameters: dict, partial: Path, stream: TextIO) -> str:
