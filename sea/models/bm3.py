@@ -47,8 +47,8 @@ class BM3(Recommender):
         self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
         self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
-        self.features = nn.ParameterDict(features)
+        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
+        self.features = nn.ParameterDict(features.items())  # pairs keep their order, a dict would not
         self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
         self.predictor = linear(dim, dim, generator)
         for layer in (*self.maps.values(), self.predictor):

@@ -26,8 +26,8 @@ class DualGNN(Recommender):
     then holds. Weights a (n_users, M) start near 1/M and are free from there on; b (n_items, M) are made alike,
     and occur in the penalty alone, as published.
 
-    Where this follows the program behind the published row: the first modality's user rows hold the sum over
-    all, which that program writes there in place; the paper means a_m Y_m for each. Where it does not: scores use
+    Where this follows the program behind the published row: the first modality's user rows, the image's, hold the sum
+    over all, which that program writes there in place; the paper means a_m Y_m for each. Where it does not: scores use
     the present parameters, there they are one batch old.
 
     Args:
@@ -49,7 +49,7 @@ class DualGNN(Recommender):
     ):
         super().__init__()
         self.reg = reg
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
         self.tables, self.maps = nn.ParameterDict(), nn.ModuleDict()
         for m, values in features.items():
             self.register_buffer(f"features_{m}", values, persistent=False)

@@ -57,13 +57,13 @@ class FREEDOM(Recommender):
         self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
         self.pairs = dataset.train
         self.whole = self.pruned = bipartite(self.pairs, dataset.n_users, dataset.n_items)
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
         self.item_item = Graph(fuse({m: knn(values, k) for m, values in features.items()}, image_weight))
         if lam:
             self._read_content(features, dim, generator)
 
     def _read_content(self, features: dict[str, Tensor], dim: int, generator: torch.Generator) -> None:
-        self.features = nn.ParameterDict(features)
+        self.features = nn.ParameterDict(features.items())  # pairs keep their order, a dict would not
         self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
 
     def before_epoch(self, generator: torch.Generator) -> None:

@@ -27,8 +27,8 @@ class LGMRec(Recommender):
 
     R is the train interactions, so l_u sums over a user's items; the noise is Gumbel's. C is
     `sea.losses.contrast_with_all`, of the batch's rows with all; times B, the batch's size, it is the published
-    sum. While training, entries of D drop out. With more than two modalities, every pair (a, b) is contrasted, in
-    alphabetical order.
+    sum. While training, entries of D drop out. Every pair of modalities is contrasted, and
+    a, the anchor, is the one that comes first in `sea.data.modality_order`: the image, where there is one.
 
     The published program draws noise for every batch of users that it scores, so its scores are random and its
     users meet different item vectors. Here scores take noise of one fixed seed: a model has one score.
@@ -72,7 +72,8 @@ class LGMRec(Recommender):
         self.graph = bipartite(dataset.train, *sizes)
         self.to_sum, self.to_mean = (Graph(user_by_item(dataset.train, *sizes, kind)) for kind in ("sum", "mean"))
         self.maps, self.hyper = nn.ParameterDict(), nn.ParameterDict()
-        for m, values in sorted(dataset.features.items()):
+        for m in dataset.modalities:
+            values = dataset.features[m]
             self.register_buffer(f"features_{m}", torch.tensor(values), persistent=False)
             self.maps[m] = xavier("uniform", values.shape[1], dim, generator=generator)
             self.hyper[m] = xavier("uniform", values.shape[1], edges, generator=generator)

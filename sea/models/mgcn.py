@@ -54,9 +54,9 @@ class MGCN(Recommender):
         self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
         self.user_item = Graph(user_by_item(dataset.train, dataset.n_users, dataset.n_items))
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
         self.item_item = nn.ModuleDict({m: Graph(knn(values, k, weighted=True)) for m, values in features.items()})
-        self.features = nn.ParameterDict(features)
+        self.features = nn.ParameterDict(features.items())  # pairs keep their order, a dict would not
         self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
         self.purify = nn.ModuleDict({m: linear(dim, dim, generator) for m in features})
         self.prefer = nn.ModuleDict({m: linear(dim, dim, generator) for m in features})

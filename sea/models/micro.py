@@ -58,9 +58,9 @@ class MICRO(Recommender):
         self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
         self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
         self.user_item = bipartite(dataset.train, dataset.n_users, dataset.n_items, "mean_with_self")
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
         self.frozen = nn.ModuleDict({m: Graph(knn(values, k, weighted=True)) for m, values in features.items()})
-        self.features = nn.ParameterDict(features)
+        self.features = nn.ParameterDict(features.items())  # pairs keep their order, a dict would not
         self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
         self.query = linear(dim, dim, generator)
         self.key = linear(dim, 1, generator).weight

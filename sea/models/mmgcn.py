@@ -42,8 +42,10 @@ class MMGCN(Recommender):
         self.register_buffer("id", xavier("normal", nodes, dim, generator=generator).detach())
         self.branches = nn.ModuleDict(
             {
-                m: _Branch(torch.tensor(values), dataset.n_users, dim, m == "image" and image_width, generator)
-                for m, values in sorted(dataset.features.items())
+                m: _Branch(
+                    torch.tensor(dataset.features[m]), dataset.n_users, dim, m == "image" and image_width, generator
+                )
+                for m in dataset.modalities
             }
         )
         self.n_users = dataset.n_users

@@ -75,7 +75,8 @@ class MMSSL(Recommender):
         self.to_users = Graph(user_by_item(dataset.train, *sizes, "root"))
         self.to_items = Graph(user_by_item(dataset.train[:, ::-1], *reversed(sizes), "root"))
         self.maps = nn.ModuleDict()
-        for m, values in sorted(dataset.features.items()):
+        for m in dataset.modalities:
+            values = dataset.features[m]
             self.register_buffer(f"features_{m}", torch.tensor(values), persistent=False)
             self.maps[m] = linear(values.shape[1], dim, generator)
             nn.init.xavier_uniform_(self.maps[m].weight, generator=generator)

@@ -67,7 +67,7 @@ class PAMD(Recommender):
             raise ValueError(f"'dataset' needs at least two modalities in 'PAMD' (got {list(dataset.features)})")
         self.pretrain, self.decay = pretrain, decay
         self.encoders, self.common, self.decoders = nn.ModuleDict(), nn.ParameterDict(), nn.ModuleDict()
-        widths = {m: values.shape[1] for m, values in sorted(dataset.features.items())}
+        widths = {m: dataset.features[m].shape[1] for m in dataset.modalities}
         bound = (6 / dim) ** 0.5  # Kaiming's
         for m, width in widths.items():
             features = torch.tensor(dataset.features[m])

@@ -61,12 +61,12 @@ class SEA(Recommender):
         **separation: object,
     ):
         super().__init__()
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
         self.layers_ui, self.layers_ii, self.bpr_log_base = layers_ui, layers_ii, bpr_log_base
         self.separate = SeparateLearning(features, encoder_width=4 * dim, generator=generator, **separation)
         self.mlps = nn.ModuleDict({m: nn.Sequential(nn.LeakyReLU(), linear(4 * dim, dim, generator)) for m in features})
         self.preferences = nn.ParameterDict(
-            {m: xavier("normal", dataset.n_users, dim, generator=generator) for m in features}
+            (m, xavier("normal", dataset.n_users, dim, generator=generator)) for m in features
         )
         draws = torch.randn(dataset.n_users, len(features), generator=generator)
         spread = math.sqrt(2 / (dataset.n_users + len(features)))  # Xavier's, for this shape

@@ -18,7 +18,7 @@ class SLMRec(Recommender):
 
         [u_c; i_c] = 1/(L+1) Σ_{l=0..L} Â^l [P; Q_c]     Q_id = Q, Q_m = Linear_m(unit rows of X_m); one P for all
         u = Linear([u_c]_c),  i = Linear'([i_c]_c)
-        a_1 = A_1 i_id,  a_k = A_k a_{k-1},  b_k = B_k i_m(k)        m(k): the k-th modality; A, B, C linear
+        a_1 = A_1 i_id,  a_k = A_k a_{k-1},  b_k = B_k i_m(k)        m(1), m(2), ...: image first; A, B, C linear
         loss = N(û, î, 0.2) + contrast · (Σ_{k<M} N(a_k, b_k, τ) + N(C a, b_M, τ)) + decay · ½ ‖θ‖²
 
     N(x, y, τ) is the mean of -log softmax_j(x_i · y_j / τ) at j = i over the batch's rows, hats are unit rows; the
@@ -65,7 +65,8 @@ class SLMRec(Recommender):
         self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
         self.maps = nn.ModuleDict()
-        for m, values in sorted(dataset.features.items()):
+        for m in dataset.modalities:
+            values = dataset.features[m]
             self.register_buffer(f"features_{m}", F.normalize(torch.tensor(values), dim=1), persistent=False)
             self.maps[m] = dense(values.shape[1], dim)
         channels, earlier = 1 + len(self.maps), len(self.maps) - 1

@@ -34,7 +34,7 @@ class VBPR(Recommender):
         self._read_content(dataset, dim, generator)
 
     def _read_content(self, dataset: Dataset, dim: int, generator: torch.Generator) -> None:
-        features = torch.cat([torch.tensor(values) for _, values in sorted(dataset.features.items())], dim=1)
+        features = torch.cat([torch.tensor(dataset.features[m]) for m in dataset.modalities], dim=1)
         self.register_buffer("features", features, persistent=False)
         self.weight = xavier("normal", dim, features.shape[1], generator=generator)
         self.bias = nn.Parameter(torch.zeros(dim))

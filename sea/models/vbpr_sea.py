@@ -41,7 +41,7 @@ class VBPRSEA(VBPR):
         super().__init__(dataset, dim=dim, reg=reg, generator=generator)
 
     def _read_content(self, dataset: Dataset, dim: int, generator: torch.Generator) -> None:
-        features = {m: torch.tensor(values) for m, values in dataset.features.items()}
+        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
         self.separate = SeparateLearning(features, encoder_width=dim, generator=generator, **self._separation)
 
     def _content(self, items: Tensor) -> Tensor:
