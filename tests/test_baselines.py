@@ -90,8 +90,9 @@ def w1(*rows):
     return sum((table**2).sum().sqrt() for table in rows) / len(rows[0])
 
 
-def w3(*rows):
-    return sum((table**2).sum() for table in rows) / 2 / len(rows[0])
+def w3(*rows, batch_size=2048):
+    """Over the configured batch size, however many rows there are."""
+    return sum((table**2).sum() for table in rows) / 2 / batch_size
 
 
 def same_terms_and_gradients(model, ours, plain):

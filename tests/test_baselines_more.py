@@ -221,9 +221,9 @@ def test_bm3_equals_its_card(toy, generator, settings):
     model = built("BM3", toy, generator, **settings)
     for epoch in range(2):
         rows, draws = batch(toy, 50, generator), generator_at(epoch)
-        masks = [
-            (torch.rand(50, 4, generator=draws) >= settings.get("drop", 0.5)) for _ in range(2 + len(toy.features))
-        ]
+        assert max(len(column.unique()) for column in rows[:2]) < 50  # of which both rows have the same mask
+        sides = [(40, rows[0])] + [(30, rows[1])] * (1 + len(toy.features))
+        masks = [(torch.rand(n, 4, generator=draws) >= settings.get("drop", 0.5))[ids] for n, ids in sides]
         model.before_epoch(generator_at(epoch))
         model.train(epoch == 0)
         same_terms_and_gradients(model, model.loss(*rows), plain_bm3_terms(model, toy, rows, masks, **settings))

@@ -24,7 +24,7 @@ class LATTICE(Recommender):
 
     N divides by the roots of both ends' row sums. X_m is trained too. S is rebuilt in the first batch of each
     epoch, the only one whose gradients reach f_m, X_m and w; the rest of the epoch takes it as a constant;
-    scoring rebuilds it. B is the batch's own size, also in the short last one.
+    scoring rebuilds it. B is the configured batch size, also in the short last one.
 
     Args:
         dim: width of the vectors.
@@ -103,7 +103,7 @@ class LATTICE(Recommender):
         p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
         return {
             "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
-            "reg": self.reg * losses.squared_norm(u, p, n) / len(users),
+            "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
         }
 
     def vectors(self) -> tuple[Tensor, Tensor]:

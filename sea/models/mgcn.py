@@ -25,7 +25,7 @@ class MGCN(Recommender):
 
     N is the softmax of unit rows over the batch at temperature 0.2, one-directional: `sea.losses.solosim`. X_m is
     trained too, K_m is that of its first values. R̂ is Â's user-item block. No term asks for orthogonality. B is the
-    batch's own size, also in the short last one.
+    configured batch size, also in the short last one.
 
     Args:
         dim: width of the vectors.
@@ -91,7 +91,7 @@ class MGCN(Recommender):
         contrast = losses.solosim(s[1], h[1], 0.2) + losses.solosim(s[0], h[0], 0.2)
         return {
             "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
-            "reg": self.reg * losses.squared_norm(u, p, n) / len(users),
+            "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
             "contrast": self.contrast * contrast,
         }
 

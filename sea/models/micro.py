@@ -23,7 +23,7 @@ class MICRO(Recommender):
 
     C is `sea.losses.two_view_contrast` over all items. Nothing in it is subtracted, and no term asks for
     orthogonality. Graphs are rebuilt as in `LATTICE`: with gradient in the first batch of an epoch, then
-    constant, and again for scoring. B is the batch's own size, also in the short last one. The published row's
+    constant, and again for scoring. B is the configured batch size, also in the short last one. The published row's
     program is not public; batches, negatives and stopping are those of all our models, not of the authors' own
     loop (1024 users drawn evenly, 5 epochs a validation).
 
@@ -116,7 +116,7 @@ class MICRO(Recommender):
         contrasts = [losses.two_view_contrast(h, fused, self.tau) for h in smoothed.values()]
         return {
             "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
-            "reg": self.reg * losses.squared_norm(u, p, n) / len(users),
+            "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
             "contrast": self.contrast * sum(contrasts),
         }
 
