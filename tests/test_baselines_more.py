@@ -318,7 +318,7 @@ def test_the_models_without_negatives_do_without_them(toy, generator, name):
 
 PUBLISHED = {
     "LayerGCN": {"lr": 1e-3, "dim": 64, "layers": 4, "dropped": 0.1, "reg": 1e-3},
-    "SLMRec": {"lr": 1e-2, "dim": 64, "layers": 3, "tau": 0.2, "contrast": 0.1, "decay": 1e-4},
+    "SLMRec": {"lr": 1e-3, "dim": 64, "layers": 3, "tau": 0.2, "contrast": 0.1, "decay": 1e-4},
     "BM3": {"lr": 1e-3, "dim": 64, "layers": 1, "drop": 0.5, "reg": 0.1},
     "MGCN": {"lr": 1e-3, "dim": 64, "layers": 2, "k": 10, "reg": 1e-4, "contrast": 1e-2},
 }

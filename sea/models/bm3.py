@@ -31,6 +31,8 @@ class BM3(Recommender):
     """
 
     grid: ClassVar = {"layers": (1, 2), "drop": (0.3, 0.5), "reg": (0.1, 0.01)}
+    published: ClassVar = ({"reg": 0.01},)  # Sports
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

@@ -22,7 +22,8 @@ class BPR(Recommender):
         reg: weight of the regulariser.
     """
 
-    grid: ClassVar = {"reg": (1.0, 0.1, 0.01, 0.001)}
+    grid: ClassVar = {"reg": (2.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)}
+    revision: ClassVar[int] = 1
 
     def __init__(self, dataset: Dataset, *, dim: int = 64, reg: float = 0.1, generator: torch.Generator):
         super().__init__()

@@ -36,7 +36,8 @@ class DualGNN(Recommender):
         reg: weight of the regulariser.
     """
 
-    grid: ClassVar = {"lr": (1e-4, 1e-3, 1e-2), "reg": (1e-1, 1e-3)}
+    grid: ClassVar = {"lr": (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), "reg": (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

@@ -29,13 +29,14 @@ class FREEDOM(Recommender):
         k: neighbours of an item in each S_m, itself included.
         image_weight: c of the modality "image", as in `sea.graphs.fuse`.
         dropped: share of the train pairs that an epoch does without.
-        lam: λ.
+        lam: λ; 0 is that of the only log there is, of FREEDOM with SEA's plug-in on Baby.
 
     Raises:
         ValueError: fewer than two modalities.
     """
 
-    grid: ClassVar = {"dropped": (0.8, 0.9), "lam": (0.0, 1e-3)}
+    grid: ClassVar = {"dropped": (0.8, 0.9), "lam": (0.0, 1e-5, 1e-4, 1e-3)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class FREEDOM(Recommender):
         k: int = 10,
         image_weight: float = 0.1,
         dropped: float = 0.8,
-        lam: float = 1e-3,
+        lam: float = 0.0,
         generator: torch.Generator,
     ):
         super().__init__()

@@ -36,7 +36,8 @@ class LATTICE(Recommender):
 
     lr = 5e-4
     lr_decay = 0.96
-    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3), "reg": (1e-5, 1e-3)}
+    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3, 5e-3), "reg": (0.0, 1e-5, 1e-4, 1e-3)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

@@ -32,7 +32,8 @@ class LayerGCN(Recommender):
         reg: weight of the regulariser, relative to the batch's sum.
     """
 
-    grid: ClassVar = {"dropped": (0.0, 0.1, 0.2), "reg": (1e-2, 1e-3)}
+    grid: ClassVar = {"dropped": (0.0, 0.1, 0.2), "reg": (1e-2, 1e-3, 1e-4, 1e-5)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

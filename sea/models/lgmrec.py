@@ -47,6 +47,11 @@ class LGMRec(Recommender):
     """
 
     grid: ClassVar = {"alpha": (0.2, 0.3, 0.6), "edges": (4, 64)}
+    published: ClassVar = (
+        {"hyper_layers": 4, "edges": 4, "keep": 0.4, "alpha": 0.6},  # Sports
+        {"hyper_layers": 2, "edges": 64, "keep": 0.2, "alpha": 0.2},  # Clothing
+    )
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

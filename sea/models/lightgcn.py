@@ -25,7 +25,8 @@ class LightGCN(Recommender):
         reg: weight of the regulariser.
     """
 
-    grid: ClassVar = {"layers": (1, 2, 3, 4), "reg": (1e-2, 1e-4)}
+    grid: ClassVar = {"layers": (1, 2, 3, 4), "reg": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class MGCN(Recommender):
 
     lr_decay = 0.96
     grid: ClassVar = {"contrast": (1e-3, 1e-2, 1e-1)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

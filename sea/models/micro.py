@@ -38,7 +38,8 @@ class MICRO(Recommender):
 
     lr = 5e-4
     lr_decay = 0.96
-    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3), "contrast": (0.03, 0.003)}
+    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3, 5e-3), "contrast": (0.03, 0.003)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

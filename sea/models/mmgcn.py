@@ -33,7 +33,8 @@ class MMGCN(Recommender):
         image_width: width of the image branch's first layer; other modalities keep their own.
     """
 
-    grid: ClassVar = {"lr": (1e-4, 1e-3, 1e-2)}
+    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3, 5e-3, 1e-2)}
+    revision: ClassVar[int] = 1
 
     def __init__(self, dataset: Dataset, *, dim: int = 64, image_width: int = 256, generator: torch.Generator):
         super().__init__()

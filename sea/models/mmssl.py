@@ -55,6 +55,7 @@ class MMSSL(Recommender):
 
     lr = 5.5e-4
     grid: ClassVar = {"content": (0.55, 0.8), "graph_batches": (2, 10**9)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,

@@ -12,10 +12,11 @@ from sea.data import Dataset
 from sea.graphs import Graph, bipartite, fuse, knn, layer_sum, modality_weights, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
+from sea.models.shared import PlugIn
 from sea.separate import SeparateLearning
 
 
-class SEA(Recommender):
+class SEA(PlugIn, Recommender):
     """Separate learning (SEA): a GNN for each modality on users and items, an item graph, and `SeparateLearning`.
 
     For each modality m, with T_m its transformed features (see `SeparateLearning`):
@@ -44,7 +45,9 @@ class SEA(Recommender):
     """
 
     lr = 1e-4
-    grid: ClassVar = {"alpha": (0.012, 0.12, 0.6), "beta": (0.006, 0.06)}
+    grid: ClassVar = {"alpha": (0.012, 0.12, 0.6), "beta": (0.006, 0.06), "lr": (1e-4, 5e-4, 1e-3)}
+    passes_on: ClassVar = (SeparateLearning,)
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -113,12 +116,3 @@ class SEA(Recommender):
         """The fused user and item vectors."""
         users, items, _ = self._encode()
         return users, items
-
-    def before_epoch(self, generator: torch.Generator) -> None:
-        """Hand the plug-in its generator."""
-        super().before_epoch(generator)
-        self.separate.before_epoch(generator)
-
-    def after_step(self) -> None:
-        """Fit CLUB's q."""
-        self.separate.fit_q()
