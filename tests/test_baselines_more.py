@@ -340,7 +340,7 @@ def test_trained_and_frozen_features(world, generator):
         assert all(p.requires_grad for p in model.parameters())
         if name == "SLMRec":
             for m, values in contents(world).items():
-                assert torch.allclose(getattr(model, f"features_{m}").double(), unit(values), rtol=1e-5)
+                assert torch.allclose(model.features[m].double(), unit(values), rtol=1e-5)
 
 
 def test_initial_values_follow_these_cards_laws(generator):

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sea.data import Dataset
-from sea.graphs import bipartite, layer_sum
-from sea.layers import dropout, linear, xavier
+from sea.graphs import bipartite
+from sea.layers import dropout, linear
 from sea.models.base import Recommender
+from sea.models.shared import id_tables, light_propagation, linear_maps, raw_features, trained
 
 
 class BM3(Recommender):
@@ -46,12 +47,11 @@ class BM3(Recommender):
     ):
         super().__init__()
         self.layers, self.drop, self.reg = layers, drop, reg
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
-        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
-        self.features = nn.ParameterDict(features.items())  # pairs keep their order, a dict would not
-        self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
+        features = raw_features(dataset)
+        self.features = trained(features)
+        self.maps = linear_maps(features, dim, generator)
         self.predictor = linear(dim, dim, generator)
         for layer in (*self.maps.values(), self.predictor):
             nn.init.xavier_normal_(layer.weight, generator=generator)
@@ -62,9 +62,7 @@ class BM3(Recommender):
         self.generator = generator
 
     def _encode(self) -> tuple[Tensor, Tensor]:
-        nodes = torch.cat([self.users, self.items])
-        mean = layer_sum(self.graph, nodes, self.layers) / (self.layers + 1)
-        users, items = mean.split([len(self.users), len(self.items)])
+        users, items = light_propagation(self.graph, self.users, self.items, self.layers)
         return users, items + self.items
 
     def _target(self, rows: Tensor, ids: Tensor, count: int) -> Tensor:

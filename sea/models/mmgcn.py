@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sea import losses
 from sea.data import Dataset
 from sea.graphs import bipartite, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
+from sea.models.shared import batch_rows, rank, raw_features
 
 LAYERS = 3
 
@@ -43,20 +43,15 @@ class MMGCN(Recommender):
         self.register_buffer("id", xavier("normal", nodes, dim, generator=generator).detach())
         self.branches = nn.ModuleDict(
             {
-                m: _Branch(
-                    torch.tensor(dataset.features[m]), dataset.n_users, dim, m == "image" and image_width, generator
-                )
-                for m in dataset.modalities
+                m: _Branch(values, dataset.n_users, dim, m == "image" and image_width, generator)
+                for m, values in raw_features(dataset).items()
             }
         )
         self.n_users = dataset.n_users
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR."""
-        user_vectors, item_vectors = self.vectors()
-        u = F.embedding(users, user_vectors)
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
-        return {"rec": losses.bpr((u * p).sum(1), (u * n).sum(1))}
+        return {"rec": rank(*batch_rows(self.vectors(), users, positives, negatives))}
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The mean of the branches' outputs."""

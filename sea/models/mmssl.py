@@ -11,6 +11,7 @@ from sea.data import Dataset
 from sea.graphs import Graph, propagate, user_by_item
 from sea.layers import dropout, linear, xavier
 from sea.models.base import Recommender
+from sea.models.shared import Frozen, batch_rows, id_tables, rank, raw_features
 
 HEADS = 4
 
@@ -73,14 +74,13 @@ class MMSSL(Recommender):
         self.drop, self.content, self.contrast = drop, content, contrast
         self.graph_batches, self.weight_decay = graph_batches, decay
         sizes = dataset.n_users, dataset.n_items
-        self.users, self.items = (xavier("uniform", size, dim, generator=generator) for size in sizes)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.to_users = Graph(user_by_item(dataset.train, *sizes, "root"))
         self.to_items = Graph(user_by_item(dataset.train[:, ::-1], *reversed(sizes), "root"))
         self.maps = nn.ModuleDict()
+        self.features = Frozen(raw_features(dataset))
         for m in dataset.modalities:
-            values = dataset.features[m]
-            self.register_buffer(f"features_{m}", torch.tensor(values), persistent=False)
-            self.maps[m] = linear(values.shape[1], dim, generator)
+            self.maps[m] = linear(self.features[m].shape[1], dim, generator)
             nn.init.xavier_uniform_(self.maps[m].weight, generator=generator)
         self.heads = xavier("uniform", HEADS * dim, dim, generator=generator)
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
@@ -98,7 +98,7 @@ class MMSSL(Recommender):
         """U_m and I_m."""
         found = []
         for m, layer in self.maps.items():
-            mapped = dropout(layer(getattr(self, f"features_{m}")), drop, self.generator)
+            mapped = dropout(layer(self.features[m]), drop, self.generator)
             users = propagate(self.to_users, mapped)
             found.append((users, propagate(self.to_items, users)))
         return found
@@ -128,17 +128,16 @@ class MMSSL(Recommender):
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR and squared norms; in the first batches the contrast of the batch's users as well."""
         contents, along = self._contents(self.drop), self._modality_graphs()
-        user_vectors, item_vectors = self._encode(contents, along)
-        u = F.embedding(users, user_vectors)
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
-        of_content = losses.squared_norm(*(view for views in contents for view in views)) / len(item_vectors)
+        vectors = self._encode(contents, along)
+        u, p, n = batch_rows(vectors, users, positives, negatives)
+        of_content = losses.squared_norm(*(view for views in contents for view in views)) / len(self.items)
         terms = {
-            "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
+            "rec": rank(u, p, n),
             "reg": 1e-5 * (losses.squared_norm(u, p, n) / self.batch_size + of_content),
         }
         if along is not None:
             once = users.unique()
-            views = F.embedding(once, along[0]), F.embedding(once, user_vectors)
+            views = F.embedding(once, along[0]), F.embedding(once, vectors[0])
             terms["contrast"] = self.contrast * len(contents) * losses.two_view_contrast(*views)
         return terms
 

@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sea import losses
 from sea.data import Dataset
 from sea.graphs import Graph, bipartite, fuse, knn, layer_sum, modality_weights, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
-from sea.models.shared import PlugIn
+from sea.models.shared import PlugIn, batch_rows, rank, raw_features
 from sea.separate import SeparateLearning
 
 
@@ -64,7 +63,7 @@ class SEA(PlugIn, Recommender):
         **separation: object,
     ):
         super().__init__()
-        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
+        features = raw_features(dataset)
         self.layers_ui, self.layers_ii, self.bpr_log_base = layers_ui, layers_ii, bpr_log_base
         self.separate = SeparateLearning(features, encoder_width=4 * dim, generator=generator, **separation)
         self.mlps = nn.ModuleDict({m: nn.Sequential(nn.LeakyReLU(), linear(4 * dim, dim, generator)) for m in features})
@@ -106,11 +105,9 @@ class SEA(PlugIn, Recommender):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR on the batch; alignment and distancing over all items."""
-        user_vectors, item_vectors, parts = self._encode()
-        u = F.embedding(users, user_vectors)  # (batch, d); unlike indexing, its gradient is deterministic
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
-        rec = losses.bpr((u * p).sum(1), (u * n).sum(1), self.bpr_log_base)
-        return {"rec": rec, **self.separate.loss(parts)}
+        *vectors, parts = self._encode()
+        rows = batch_rows(vectors, users, positives, negatives)
+        return {"rec": rank(*rows, self.bpr_log_base), **self.separate.loss(parts)}
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The fused user and item vectors."""

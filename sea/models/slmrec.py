@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from sea import losses
 from sea.data import Dataset
 from sea.graphs import bipartite, layer_sum
-from sea.layers import linear, xavier
+from sea.layers import linear
 from sea.models.base import Recommender
+from sea.models.shared import Frozen, id_tables, raw_features
 
 
 class SLMRec(Recommender):
@@ -68,14 +69,12 @@ class SLMRec(Recommender):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             return layer
 
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
         self.maps = nn.ModuleDict()
+        self.features = Frozen({m: F.normalize(values, dim=1) for m, values in raw_features(dataset).items()})
         for m in dataset.modalities:
-            values = dataset.features[m]
-            self.register_buffer(f"features_{m}", F.normalize(torch.tensor(values), dim=1), persistent=False)
-            self.maps[m] = dense(values.shape[1], dim)
+            self.maps[m] = dense(self.features[m].shape[1], dim)
         channels, earlier = 1 + len(self.maps), len(self.maps) - 1
         self.fuse_users, self.fuse_items = dense(channels * dim, dim), dense(channels * dim, dim)
         self.chain = nn.ModuleList([dense(dim, dim) for _ in range(max(2, earlier))])  # A
@@ -84,7 +83,7 @@ class SLMRec(Recommender):
 
     def _channels(self) -> tuple[Tensor, Tensor]:
         """[u_c]_c and [i_c]_c, side by side, the ids' first: (n_users, C dim) and (n_items, C dim)."""
-        sources = [self.items, *(layer(getattr(self, f"features_{m}")) for m, layer in self.maps.items())]
+        sources = [self.items, *(layer(self.features[m]) for m, layer in self.maps.items())]
         nodes = torch.cat([torch.cat([self.users, source]) for source in sources], dim=1)
         mean = layer_sum(self.graph, nodes, self.layers) / (self.layers + 1)
         return mean.split([len(self.users), len(self.items)])

@@ -10,6 +10,7 @@ from sea import losses
 from sea.data import Dataset
 from sea.layers import xavier
 from sea.models.base import Recommender
+from sea.models.shared import rank, raw_features
 
 
 class VBPR(Recommender):
@@ -35,7 +36,7 @@ class VBPR(Recommender):
         self._read_content(dataset, dim, generator)
 
     def _read_content(self, dataset: Dataset, dim: int, generator: torch.Generator) -> None:
-        features = torch.cat([torch.tensor(dataset.features[m]) for m in dataset.modalities], dim=1)
+        features = torch.cat(list(raw_features(dataset).values()), dim=1)
         self.register_buffer("features", features, persistent=False)
         self.weight = xavier("normal", dim, features.shape[1], generator=generator)
         self.bias = nn.Parameter(torch.zeros(dim))
@@ -52,7 +53,7 @@ class VBPR(Recommender):
         u = F.embedding(users, self.users)  # (batch, 2 dim)
         p, n = torch.cat([F.embedding(items, self.items), content], dim=1).chunk(2)
         return {
-            "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
+            "rec": rank(u, p, n),
             "reg": self.reg * losses.embedding_norm(u, p, n),
         }
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sea.data import Dataset
-from sea.models.shared import PlugIn, split_settings
+from sea.models.shared import PlugIn, raw_features, split_settings
 from sea.models.vbpr import VBPR
 from sea.separate import Parts, SeparateLearning
 
@@ -42,7 +42,7 @@ class VBPRSEA(PlugIn, VBPR):
         super().__init__(dataset, generator=generator, **own)
 
     def _read_content(self, dataset: Dataset, dim: int, generator: torch.Generator) -> None:
-        features = {m: torch.tensor(dataset.features[m]) for m in dataset.modalities}
+        features = raw_features(dataset)
         self.separate = SeparateLearning(features, encoder_width=dim, generator=generator, **self._separation)
 
     def _content(self, items: Tensor) -> Tensor:
