@@ -1,6 +1,5 @@
 """What a run is named by, and what it leaves behind."""
 
-import inspect
 import logging
 import math
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +13,6 @@ from sea.evaluate import Ranking
 from sea.files import DamagedFile, hash_of, load_json, load_tensors
 from sea.machine import default_device
 from sea.models import MODELS, Recommender
-from sea.separate import SeparateLearning
 from sea.train import REVISION
 
 RUNS = DATA / "runs"
@@ -124,7 +122,7 @@ def complete(settings: Settings) -> Settings:
     """Fill in the model's defaults and the device, refuse what is unknown."""
     if settings.model not in MODELS:
         raise ValueError(f"'model' needs to be one of {', '.join(MODELS)} in 'Settings' (got {settings.model!r})")
-    known = parameters_of(MODELS[settings.model])
+    known = MODELS[settings.model].settings()
     for name in settings.params:
         if name not in known:
             raise ValueError(
@@ -137,17 +135,6 @@ def complete(settings: Settings) -> Settings:
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"'lr' needs to be above 0 and finite in 'Settings' (got {lr!r})")
     return replace(settings, params=known | settings.params, lr=lr, device=default_device(settings.device))
-
-
-def parameters_of(function: type) -> dict[str, object]:
-    """Keyword settings of a model and their defaults, SeparateLearning's included where it takes them."""
-    found = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            found = parameters_of(SeparateLearning) | found
-        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "generator":
-            found[parameter.name] = parameter.default
-    return found
 
 
 def build(settings: Settings, dataset: Dataset) -> Recommender:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sea import losses
+from sea.data import modality_order
 from sea.layers import linear
 
 ALIGN = {"solosim": losses.solosim, "info_nce": losses.info_nce, "none": None}
@@ -34,8 +35,9 @@ class SeparateLearning(nn.Module):
                     linear maps to 32 columns
 
     and the loss is α L_align + β mean_m L_distance (Eq. 19, where the two modalities' terms are halved).
-    With three modalities or more, L_align is the mean over their pairs, in each the later one in
-    alphabetical order being the anchor (text before image, as in the paper).
+    The order of modalities is `sea.data.modality_order`: image, audio, text. In each pair the later one is the
+    anchor, as the paper's text anchors against the image. With three modalities or more, L_align is the mean
+    over their pairs.
 
     Everything that reads T_m is linear in it at first. So the projections are stacked and multiplied with the
     square layer's weights before they meet the features: same values and gradients, and T_m, with the
@@ -103,7 +105,7 @@ class SeparateLearning(nn.Module):
         self.align, self.distance, self.alpha, self.beta, self.tau = align, distance, alpha, beta, tau
         self.q_steps, self.q_shared, self.club_released = q_steps, q_shared, club_released
         self.align_items, self.q_items = align_items, q_items
-        self.modalities = sorted(features)
+        self.modalities = modality_order(features)
         self.transform, self.projections, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for m in self.modalities:
             size = features[m].shape[1]

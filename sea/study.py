@@ -17,6 +17,10 @@ from sea.separate import SeparateLearning
 from sea.train import MONITOR
 
 SEED = 999
+BUDGET = 12
+"""Points that the search tries of each model's grid: all, or so many."""
+SEARCH_SEEDS, SEARCH_SECONDS = 3, 60
+"""Seeds that judge a point where the median training takes less than so many seconds; elsewhere one seed does."""
 PROFILES = {
     "quick": {"epochs": 3, "patience": 10, "lr": 1e-3, "seeds": 1, "tune": False},
     "default": {"epochs": 200, "patience": 10, "lr": 1e-3, "seeds": 3, "tune": False},
@@ -24,7 +28,7 @@ PROFILES = {
     "paper": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 5, "tune": True},
 }
 """What a profile sets, the same for every model. `lr` None means each model's published one; `tune`, that each
-model's grid is searched first."""
+model's `points` are searched first."""
 
 Variants = dict[str, tuple[str, dict]]
 """By label: a model's name, and the settings that differ from the model's own."""
@@ -114,7 +118,8 @@ class Study:
 
     Attributes:
         records: by variant, one for each seed.
-        searched: by model, the runs of its grid; empty where nothing was tuned.
+        searched: by model, the runs of its search, all `points` with the first seed, then all with the next;
+            empty where nothing was tuned.
     """
 
     records: dict[str, list[Record]]
@@ -173,18 +178,24 @@ class Study:
         return np.stack(found) if found else np.full((1, 1), np.nan)  # (seeds, users)
 
     def budget(self) -> pd.DataFrame:
-        """What each model was given: points of its grid, trainings (and how many diverged) and epochs in all, hours;
-        and what was selected."""
+        """What each model was given, and what was selected.
+
+        Columns: the points of its grid that were tried ("12 of 80"); the seeds that judged each, 0 where nothing was
+        searched; trainings, how many of them diverged, and epochs in all; hours; and the selected values of the
+        settings that the grid varies.
+        """
         rows = {}
         for model in dict.fromkeys(found[0].settings.model for found in self.records.values()):
-            grid = self.searched.get(model, [])
+            search = self.searched.get(model, [])
+            tried, of = len(points(model)) if search else 1, len(grid(model))
             final = [r for found in self.records.values() for r in found if r.settings.model == model]
-            distinct = {record.key: record for record in [*grid, *final]}.values()
-            seconds = sum(row["seconds"] + row.get("seconds_evaluate", 0) for r in distinct for row in r.history)
+            distinct = {record.key: record for record in [*search, *final]}.values()
+            hours = sum(map(_seconds, distinct)) / 3600
             epochs = sum(len(record.history) for record in distinct)
             diverged = sum(record.stopped == "diverged" for record in distinct)
-            rows[model] = [len(grid) or 1, len(distinct), diverged, epochs, seconds / 3600, _selected(final[0])]
-        columns = ["grid points", "trainings", "diverged", "epochs", "hours", "settings"]
+            search_of = f"{tried} of {of}", len(search) // tried
+            rows[model] = [*search_of, len(distinct), diverged, epochs, hours, _selected(final[0])]
+        columns = ["grid points", "seeds per point", "trainings", "diverged", "epochs", "hours", "settings"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
     def provenance(self) -> dict[str, object]:
@@ -206,10 +217,13 @@ def _with_result(records: list[Record]) -> list[Record]:
     return [record for record in records if record.metrics]
 
 
+def _seconds(record: Record) -> float:
+    return sum(row["seconds"] + row.get("seconds_evaluate", 0) for row in record.history)
+
+
 def _selected(record: Record) -> str:
-    grid = MODELS[record.settings.model].grid
     values = {"lr": record.settings.lr, **record.settings.params}
-    return ", ".join(f"{name} {values[name]:g}" for name in {**dict.fromkeys(grid), "lr": None})
+    return ", ".join(f"{name} {values[name]:g}" for name in dict.fromkeys([*_varied(record.settings.model), "lr"]))
 
 
 def study(
@@ -225,9 +239,12 @@ def study(
 ) -> Study:
     """Train every variant with every seed, its settings selected on validation alone.
 
-    In a profile that tunes, each model's `grid` is searched first, with the first seed, and the point with the
-    best validation Recall@20 is kept; a variant's own settings then go on top of its model's. Else a model has
-    its defaults: the published settings, where their authors state them.
+    In a profile that tunes, each model's `points` are tried first, and the one with the best validation Recall@20 is
+    kept; a variant's own settings then go on top of its model's. All models have at most `BUDGET` points. A point
+    is judged by the mean over `SEARCH_SEEDS` seeds, the study's first and the next ones, if the median training with
+    the first seed took less than `SEARCH_SECONDS`; else by that seed alone. Values are compared unrounded, where the
+    framework behind the published tables rounds to four digits. In a profile that doesn't tune a model has its
+    defaults: the published settings, where their authors state them.
 
     Args:
         variants: names in `MODELS`, or by label a model's name and the settings that differ.
@@ -263,21 +280,64 @@ def _with(settings: Settings, params: dict) -> Settings:
 
 
 def grid(model: str) -> list[dict]:
-    """All points of a model's grid, as settings."""
+    """All points of a model's grid, as settings: the products of its values, then what it lacks of the published."""
     values = MODELS[model].grid
-    return [dict(zip(values, point)) for point in product(*values.values())]
+    found = [dict(zip(values, point)) for point in product(*values.values())]
+    known = [_full(model, point) for point in found]
+    return found + [point for point in _published(model) if _full(model, point) not in known]
+
+
+def _published(model: str) -> list[dict]:
+    """The settings that its authors chose: the defaults, and those for one dataset or another."""
+    return [{name: _full(model, {})[name] for name in _varied(model)}, *MODELS[model].published]
+
+
+def _varied(model: str) -> list[str]:
+    """The settings in which points of a model's grid differ."""
+    return list(dict.fromkeys(name for point in (MODELS[model].grid, *MODELS[model].published) for name in point))
+
+
+def _full(model: str, point: dict) -> dict:
+    return {"lr": MODELS[model].lr, **MODELS[model].settings(), **point}
+
+
+def points(model: str) -> list[dict]:
+    """The points of a model's grid that its search tries, in the grid's order.
+
+    All of them, or `BUDGET` where there are more: the published ones, and others drawn without replacement. The
+    draw has a seed of its own, so that every study tries the same points.
+    """
+    found = grid(model)
+    if len(found) <= BUDGET:
+        return found
+    published = [_full(model, point) for point in _published(model)]
+    kept = [index for index, point in enumerate(found) if _full(model, point) in published]
+    others = np.setdiff1d(np.arange(len(found)), kept)
+    drawn = np.random.default_rng(SEED).choice(others, max(BUDGET - len(kept), 0), replace=False)
+    return [found[index] for index in sorted([*kept, *drawn])]
 
 
 def _search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str, list[Record]]:
-    settings = {model: [_with(one, point) for point in grid(model)] for model, one in first.items()}
+    """By model, the runs of its points with the first seed; then, where they are short, with the other seeds."""
+    found = _tried(first, [0], jobs, root)
+    short = {m: first[m] for m, records in found.items() if np.median([*map(_seconds, records)]) < SEARCH_SECONDS}
+    more = _tried(short, range(1, SEARCH_SEEDS), jobs, root)
+    return {model: records + more.get(model, []) for model, records in found.items()}
+
+
+def _tried(first: dict[str, Settings], seeds: Iterable[int], jobs: int, root: str | Path) -> dict[str, list[Record]]:
+    settings = {
+        model: [replace(_with(one, point), seed=one.seed + seed) for seed in seeds for point in points(model)]
+        for model, one in first.items()
+    }
     records = iter(run_many([one for found in settings.values() for one in found], root, jobs))
     return {model: [next(records) for _ in found] for model, found in settings.items()}
 
 
 def _best(model: str, records: list[Record]) -> dict:
-    """The grid's point with the best validation Recall@20, the first of equals; one without a result is the last."""
+    """The point with the best mean validation Recall@20 over its seeds, the first of equals; no value is the worst."""
     values = [record.metrics["valid"][MONITOR] if record.metrics else -np.inf for record in records]
-    return grid(model)[int(np.argmax(values))]
+    return points(model)[int(np.reshape(values, (-1, len(points(model)))).mean(0).argmax())]
 
 
 def interval(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:

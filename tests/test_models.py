@@ -16,6 +16,11 @@ def batch(dataset, size, generator):
     return pairs[:, 0], pairs[:, 1], negatives
 
 
+def in_order(dataset):
+    """Modalities as the published programs have them: the image first."""
+    return [m for m in ("image", "audio", "text") if m in dataset.features]
+
+
 def dense_adjacency(dataset):
     n = dataset.n_users + dataset.n_items
     adjacency = torch.zeros(n, n, dtype=torch.float64)
@@ -37,7 +42,7 @@ def plain_sea(model, dataset, k, weights, layers_ui=2, layers_ii=1):
     """Eqs. (6-12, 17) on dense matrices, one modality at a time."""
     adjacency, users, items = dense_adjacency(dataset), [], []
     graph = sum(float(c) * dense_item_graph(dataset.features[m], k) for m, c in weights.items())
-    for index, m in enumerate(sorted(dataset.features)):
+    for index, m in enumerate(in_order(dataset)):
         separate = model.separate
         transformed = separate.transform[m](torch.from_numpy(dataset.features[m]).double())
         mapped = model.mlps[m][1](F.leaky_relu(separate.projections[m]["encoder"](transformed), 0.01))
@@ -135,3 +140,15 @@ def test_modality_weights():
         ValueError, match=r"'image_weight' needs to lie between 0 and 1 in 'modality_weights' \(got 1.5\)"
     ):
         modality_weights(["image", "text"], 1.5)
+
+
+@pytest.mark.parametrize("widths", [{"text": 7, "image": 6, "audio": 5}, {"audio": 5, "image": 6}])
+def test_the_image_is_the_first_modality_and_the_plug_ins_anchor_the_later_one(generator, widths):
+    dataset = planted(40, 30, widths=widths, mean_interactions=11)
+    assert dataset.modalities == in_order(dataset)
+    separate = MODELS["SEA"](dataset, alpha=1, distance="none", generator=generator).separate
+    parts = separate()
+    image, *others = (F.normalize(separate.heads[m](parts[m].head)) for m in in_order(dataset))
+    pairs = [(image, other) for other in others] + [tuple(others)] * (len(others) - 1)
+    plain = [-F.log_softmax(anchor @ seen.T / separate.tau, 1).diagonal().mean() for seen, anchor in pairs]
+    assert separate.loss(parts)["align"].item() == pytest.approx(sum(plain).item() / len(pairs), rel=1e-5)

@@ -1,5 +1,9 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -9,7 +13,7 @@ from scipy import stats
 from sea import study as studies
 from sea.models import MODELS
 from sea.runs import Settings, run
-from sea.study import PROFILES, chosen_models, grid, interval, plan, provenance, study
+from sea.study import BUDGET, PROFILES, chosen_models, grid, interval, plan, points, provenance, study
 
 METRIC = "recall@20"
 
@@ -87,20 +91,24 @@ def test_one_seed_has_no_interval_over_seeds_and_no_difference_is_none(root):
 
 def test_a_profile_that_tunes_selects_on_validation_alone(root, monkeypatch):
     monkeypatch.setitem(studies.PROFILES, "tiny", PROFILES["quick"] | {"tune": True, "epochs": 2, "seeds": 2})
-    monkeypatch.setattr(MODELS["BPR"], "grid", {"lr": (1e-4, 3e-2), "reg": (0.1, 0.0)})
+    monkeypatch.setattr(MODELS["BPR"], "grid", {"lr": (1e-3, 3e-2), "reg": (0.1, 0.0)})
     tuned = study({"plain": ("BPR", {}), "narrow": ("BPR", {"dim": 4})}, "planted", "tiny", device="cpu", root=root)
-    assert grid("BPR") == [{"lr": lr, "reg": reg} for lr in (1e-4, 3e-2) for reg in (0.1, 0.0)]
-    found = {(r.settings.lr, r.settings.params["reg"]): r.metrics["valid"][METRIC] for r in tuned.searched["BPR"]}
-    best = max(found, key=found.get)
+    assert grid("BPR") == [{"lr": lr, "reg": reg} for lr in (1e-3, 3e-2) for reg in (0.1, 0.0)]
+    found = {}
+    for r in tuned.searched["BPR"]:
+        found.setdefault((r.settings.lr, r.settings.params["reg"]), []).append(r)
+    assert [[r.settings.seed for r in runs] for runs in found.values()] == [[999, 1000, 1001]] * 4
+    best = max(found, key=lambda point: np.mean([r.metrics["valid"][METRIC] for r in found[point]]))
     for record in (*tuned.records["plain"], *tuned.records["narrow"]):
         assert (record.settings.lr, record.settings.params["reg"]) == best
     assert [r.settings.params["dim"] for r in tuned.records["narrow"]] == [4, 4]
     budget = tuned.budget().loc["BPR"]
-    assert budget["grid points"] == 4
-    assert budget["trainings"] == 4 + 1 + 2  # the grid's best is the plain variant's first seed
-    assert budget["epochs"] == 2 * 7
+    assert budget["grid points"] == "4 of 4"
+    assert budget["seeds per point"] == 3
+    assert budget["trainings"] == 4 * 3 + 2  # the plain variant's two seeds are among the best point's three
+    assert budget["epochs"] == 2 * 14
     assert budget["settings"] == f"lr {best[0]:g}, reg {best[1]:g}"
-    assert len(tuned.provenance()["runs"]) == 7
+    assert len(tuned.provenance()["runs"]) == 14
 
 
 def test_a_training_that_diverged_is_reported_and_the_study_goes_on(root, monkeypatch):
@@ -118,12 +126,36 @@ def test_a_training_that_diverged_is_reported_and_the_study_goes_on(root, monkey
     assert found.paired("wild").isna().all(axis=None)
 
 
-def test_the_grid_never_sees_the_test_split():
-    better_test = [{"valid": {METRIC: v}, "test": {METRIC: 1 - v}} for v in (0.1, 0.3, 0.3, 0.2)]
-    records = [type("Stub", (), {"metrics": metrics}) for metrics in better_test]
-    assert studies._best("BPR", records) == grid("BPR")[1]  # the first of equals
-    records[1].metrics = {}  # it diverged
-    assert studies._best("BPR", records) == grid("BPR")[2]
+def records_of(values, seconds=1.0):
+    """Stubs with these validation values, None for a run that diverged, whose test values are the other way round."""
+    metrics = [{} if v is None else {"valid": {METRIC: v}, "test": {METRIC: 1 - v}} for v in values]
+    history = [{"seconds": seconds}]
+    return [type("Stub", (), {"metrics": found, "history": history}) for found in metrics]
+
+
+def test_the_search_never_sees_the_test_split_and_takes_the_first_of_equals():
+    values = np.array([[0.1, 0.3, 0.3, 0.2, 0.0, 0.0, 0.0], [0.1, 0.3, 0.2, 0.9, 0.0, 0.0, 0.0]])
+    assert studies._best("BPR", records_of(values[0])) == points("BPR")[1]
+    assert studies._best("BPR", records_of(values.ravel())) == points("BPR")[3]  # .55 over two seeds
+
+
+def test_a_run_that_diverged_rules_its_point_out():
+    assert studies._best("BPR", records_of([None, 0.1, 0, 0, 0, 0, 0, 0.9, 0.1, 0, 0, 0, 0, 0])) == points("BPR")[1]
+
+
+@pytest.mark.parametrize(("seconds", "seeds"), [([1, 59, 59, 61, 900], 3), ([1, 1, 60, 61, 61], 1)])
+def test_short_trainings_are_judged_by_three_seeds(monkeypatch, seconds, seeds):
+    asked = []
+
+    def pretend(settings, root, jobs):
+        asked.extend(settings)
+        return [records_of([0.1], seconds[k % 5])[0] for k, _ in enumerate(settings)]
+
+    monkeypatch.setattr(studies, "run_many", pretend)
+    found = studies._search({"MMGCN": Settings("MMGCN", seed=7)}, 1, "")["MMGCN"]
+    assert len(found) == 5 * seeds
+    assert [one.seed for one in asked] == [seed for seed in range(7, 7 + seeds) for _ in range(5)]
+    assert [one.lr for one in asked] == [point["lr"] for point in points("MMGCN")] * seeds
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -132,7 +164,38 @@ def test_every_grid_is_of_settings_and_holds_the_default(model):
     for name, options in MODELS[model].grid.items():
         assert name in defaults, name
         assert defaults[name] in options, name
-    assert len(grid(model)) <= 8
+        assert len(set(options)) == len(options)
+    complete = [defaults | point for point in grid(model)]
+    plain = [dict(zip(MODELS[model].grid, values)) for values in product(*MODELS[model].grid.values())]
+    assert [point for point in plain if defaults | point not in complete] == []
+    assert all(complete.count(point) == 1 for point in complete)
+    tried = [defaults | point for point in points(model)]
+    assert all(defaults | point in tried for point in ({}, *MODELS[model].published))
+    assert all(point in complete for point in tried)
+    assert len(tried) == min(len(complete), BUDGET)
+
+
+def test_the_published_points_of_lgmrec_are_its_authors():
+    settings = ("hyper_layers", "edges", "keep", "alpha")
+    tried = [tuple((studies_defaults("LGMRec") | point)[name] for name in settings) for point in points("LGMRec")]
+    assert {(1, 4, 0.5, 0.3), (4, 4, 0.4, 0.6), (2, 64, 0.2, 0.2)} <= set(tried)
+
+
+def test_another_process_tries_the_same_points():
+    code = "from sea.study import *; print([points(model) for model in MODELS])"
+    for seed in ("1", "2"):
+        process = [sys.executable, "-c", code]
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        printed = subprocess.run(process, env=env, capture_output=True, text=True, check=True).stdout
+        assert printed.strip() == repr([points(model) for model in MODELS])
+
+
+def test_what_no_grid_holds_is_tried_all_the_same(monkeypatch):
+    monkeypatch.setattr(MODELS["BPR"], "grid", {"reg": tuple(range(3, 40))})
+    monkeypatch.setattr(MODELS["BPR"], "published", ({"dim": 7},))
+    assert len(grid("BPR")) == 37 + 2
+    assert {"dim": 64, "reg": 0.1} in points("BPR") and {"dim": 7} in points("BPR")
+    assert len(points("BPR")) == BUDGET
 
 
 def studies_defaults(model):

@@ -2,7 +2,7 @@
 
 from sea.data.amazon import build
 from sea.data.checks import COLUMNS, DATA, SPLITS, DataError
-from sea.data.dataset import Dataset
+from sea.data.dataset import Dataset, modality_order
 from sea.data.fetch import download
 from sea.data.official import OFFICIAL, OFFICIAL_INTER, OFFICIAL_WIDTHS
 from sea.data.reader import load
@@ -20,5 +20,6 @@ __all__ = [
     "build",
     "download",
     "load",
+    "modality_order",
     "planted",
 ]

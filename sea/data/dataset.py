@@ -1,7 +1,7 @@
 """A dataset: splits and features, what is in it, and its way from a reader's frames to a folder."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,15 @@ from sea.data import own_frames
 from sea.data.checks import COLUMNS, SPLITS, DataError, shown
 from sea.data.splits import dense_sample, hold_out, tenths
 from sea.data.writing import new_folder, write_table
+
+
+def modality_order(names: Iterable[str]) -> list[str]:
+    """The order of modalities, for every model that tells the first or the last from the others: the image first.
+
+    The others follow in alphabetical order, so: image, audio, text. The programs behind the published rows have
+    the image first, too.
+    """
+    return sorted(names, key=lambda name: (name != "image", name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +174,11 @@ class Dataset:
             items=self.items.iloc[items[0]].reset_index(drop=True) if len(self.items) else self.items,
             warning="; ".join(filter(None, [self.warning, warning])),
         )
+
+    @cached_property
+    def modalities(self) -> list[str]:
+        """The names of the features, in `modality_order`."""
+        return modality_order(self.features)
 
     @cached_property
     def interactions(self) -> pd.DataFrame:

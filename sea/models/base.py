@@ -1,5 +1,6 @@
 """The contract between a model and everything else."""
 
+import inspect
 from typing import ClassVar
 
 import torch
@@ -19,18 +20,32 @@ class Recommender(nn.Module):
         lr_decay: the step size is lr · lr_decay^(epoch / 50).
         weight_decay: AdamW's; every step first takes the share lr · weight_decay off each parameter.
         batch_size: the configured size of a batch, set by `sea.train.fit`; the last of an epoch may be shorter.
-        grid: values that its published tuning tried and ours tries in the paper profile, by setting ("lr" too).
+        grid: the values that its authors searched, by setting ("lr" too); the paper profile searches among them.
+        published: settings that its authors chose for one dataset or another, where they differ from the defaults.
+            They belong to the grid, whatever its values are.
+        passes_on: the classes whose settings `__init__` takes by `**`, too.
 
     A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
     submodule that owns it keeps its optimiser as an attribute `optimizer`: the training loop stores both.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int]
     lr = 1e-3
     lr_decay = 1.0
     weight_decay = 0.0
     batch_size = 2048
     grid: ClassVar[dict[str, tuple]] = {}
+    published: ClassVar[tuple[dict, ...]] = ()
+    passes_on: ClassVar[tuple[type, ...]] = ()
+
+    @classmethod
+    def settings(cls) -> dict[str, object]:
+        """The model's settings and their defaults, by name; "lr" is not among them."""
+        found = {}
+        for owner in (*cls.passes_on, cls):
+            arguments = inspect.signature(owner).parameters.values()
+            found |= {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY and a.name != "generator"}
+        return found
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The terms of the objective for a batch of (user, positive item, negative item), each (batch,).

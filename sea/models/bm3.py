@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sea.data import Dataset
-from sea.graphs import bipartite, layer_sum
-from sea.layers import dropout, linear, xavier
+from sea.graphs import bipartite
+from sea.layers import dropout, linear
 from sea.models.base import Recommender
+from sea.models.shared import id_tables, light_propagation, linear_maps, raw_features, trained
 
 
 class BM3(Recommender):
@@ -20,8 +21,8 @@ class BM3(Recommender):
         loss = c(φu, î) + c(φi, û) + 2 Σ_m [c(φf_m, î) + c(φf_m, f̂_m)] + reg · (‖u‖_F + ‖i‖_F) / n_items
 
     c is 1 - mean cosine over the batch's pairs; φ is linear, one for all. The norms are those of all users and all
-    items, unsquared. Sampled negatives are not used. Scores are φu · φi. Each row of a batch has dropouts of its own;
-    in the published program those of the same user or item in a batch agree.
+    items, unsquared. Sampled negatives are not used. Scores are φu · φi. A dropout belongs to a
+    user or an item, not to a row of the batch: if one occurs twice in a batch, both rows miss the same entries.
 
     Args:
         dim: width of the vectors.
@@ -31,6 +32,8 @@ class BM3(Recommender):
     """
 
     grid: ClassVar = {"layers": (1, 2), "drop": (0.3, 0.5), "reg": (0.1, 0.01)}
+    published: ClassVar = ({"reg": 0.01},)  # Sports
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -44,12 +47,11 @@ class BM3(Recommender):
     ):
         super().__init__()
         self.layers, self.drop, self.reg = layers, drop, reg
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
-        self.features = nn.ParameterDict(features)
-        self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
+        features = raw_features(dataset)
+        self.features = trained(features)
+        self.maps = linear_maps(features, dim, generator)
         self.predictor = linear(dim, dim, generator)
         for layer in (*self.maps.values(), self.predictor):
             nn.init.xavier_normal_(layer.weight, generator=generator)
@@ -60,28 +62,30 @@ class BM3(Recommender):
         self.generator = generator
 
     def _encode(self) -> tuple[Tensor, Tensor]:
-        nodes = torch.cat([self.users, self.items])
-        mean = layer_sum(self.graph, nodes, self.layers) / (self.layers + 1)
-        users, items = mean.split([len(self.users), len(self.items)])
+        users, items = light_propagation(self.graph, self.users, self.items, self.layers)
         return users, items + self.items
 
-    def _target(self, rows: Tensor) -> Tensor:
-        return dropout(rows.detach(), self.drop, self.generator)
+    def _target(self, rows: Tensor, ids: Tensor, count: int) -> Tensor:
+        """The rows of `ids`, of `count` users or items, after a dropout drawn for all of these."""
+        kept = dropout(rows.new_ones(count, rows.shape[1]), self.drop, self.generator)
+        return rows.detach() * F.embedding(ids, kept)
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """Mutual prediction of the batch's users and items, of modalities and items, and the norms."""
         user_vectors, item_vectors = self._encode()
         u, i = F.embedding(users, user_vectors), F.embedding(positives, item_vectors)
-        u_target, i_target = self._target(u), self._target(i)
+        n_users, n_items = len(user_vectors), len(item_vectors)
+        u_target, i_target = self._target(u, users, n_users), self._target(i, positives, n_items)
         aligned = 0.0
         for m, values in self.features.items():
             f = self.maps[m](F.embedding(positives, values))
             predicted = self.predictor(f)
-            aligned = aligned + _distance(predicted, i_target) + _distance(predicted, self._target(f))
+            f_target = self._target(f, positives, n_items)
+            aligned = aligned + _distance(predicted, i_target) + _distance(predicted, f_target)
         return {
             "rec": _distance(self.predictor(u), i_target) + _distance(self.predictor(i), u_target),
             "modalities": 2.0 * aligned,
-            "reg": self.reg * (user_vectors.norm() + item_vectors.norm()) / len(item_vectors),
+            "reg": self.reg * (user_vectors.norm() + item_vectors.norm()) / n_items,
         }
 
     def vectors(self) -> tuple[Tensor, Tensor]:

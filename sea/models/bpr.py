@@ -3,13 +3,12 @@
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sea import losses
 from sea.data import Dataset
-from sea.layers import xavier
 from sea.models.base import Recommender
+from sea.models.shared import batch_rows, id_tables, rank
 
 
 class BPR(Recommender):
@@ -22,20 +21,19 @@ class BPR(Recommender):
         reg: weight of the regulariser.
     """
 
-    grid: ClassVar = {"reg": (1.0, 0.1, 0.01, 0.001)}
+    grid: ClassVar = {"reg": (2.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)}
+    revision: ClassVar[int] = 1
 
     def __init__(self, dataset: Dataset, *, dim: int = 64, reg: float = 0.1, generator: torch.Generator):
         super().__init__()
         self.reg = reg
-        self.users = xavier("normal", dataset.n_users, dim, generator=generator)
-        self.items = xavier("normal", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("normal", dataset, dim, generator)
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR and the norms of the batch's rows."""
-        u = F.embedding(users, self.users)
-        p, n = F.embedding(positives, self.items), F.embedding(negatives, self.items)
+        u, p, n = batch_rows(self.vectors(), users, positives, negatives)
         return {
-            "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
+            "rec": rank(u, p, n),
             "reg": self.reg * losses.embedding_norm(u, p, n),
         }
 

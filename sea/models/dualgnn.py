@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sea import losses
 from sea.data import Dataset
 from sea.graphs import Graph, bipartite, common_neighbours, directed, layer_sum, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
+from sea.models.shared import Frozen, batch_rows, rank, raw_features
 
 
 class DualGNN(Recommender):
@@ -26,8 +26,8 @@ class DualGNN(Recommender):
     then holds. Weights a (n_users, M) start near 1/M and are free from there on; b (n_items, M) are made alike,
     and occur in the penalty alone, as published.
 
-    Where this follows the program behind the published row: the first modality's user rows hold the sum over
-    all, which that program writes there in place; the paper means a_m Y_m for each. Where it does not: scores use
+    Where this follows the program behind the published row: the first modality's user rows, the image's, hold the sum
+    over all, which that program writes there in place; the paper means a_m Y_m for each. Where it does not: scores use
     the present parameters, there they are one batch old.
 
     Args:
@@ -36,7 +36,8 @@ class DualGNN(Recommender):
         reg: weight of the regulariser.
     """
 
-    grid: ClassVar = {"lr": (1e-4, 1e-3, 1e-2), "reg": (1e-1, 1e-3)}
+    grid: ClassVar = {"lr": (1e-1, 1e-2, 1e-3, 1e-4, 1e-5), "reg": (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -49,10 +50,10 @@ class DualGNN(Recommender):
     ):
         super().__init__()
         self.reg = reg
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = raw_features(dataset)
+        self.features = Frozen(features)
         self.tables, self.maps = nn.ParameterDict(), nn.ModuleDict()
         for m, values in features.items():
-            self.register_buffer(f"features_{m}", values, persistent=False)
             self.tables[m] = xavier("normal", dataset.n_users, dim, generator=generator)
             self.maps[m] = nn.Sequential(
                 linear(values.shape[1], 256, generator), nn.LeakyReLU(), linear(256, dim, generator)
@@ -93,7 +94,7 @@ class DualGNN(Recommender):
         """Users smoothed over their neighbours, and items."""
         x = torch.cat(
             [
-                F.normalize(torch.cat([self.tables[m], layers(getattr(self, f"features_{m}"))]), dim=1)
+                F.normalize(torch.cat([self.tables[m], layers(self.features[m])]), dim=1)
                 for m, layers in self.maps.items()
             ],
             dim=1,
@@ -107,12 +108,10 @@ class DualGNN(Recommender):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR; mean squares of the batch's rows of T, and of all weights."""
-        user_vectors, item_vectors = self.vectors()
-        u = F.embedding(users, user_vectors)
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
+        u, p, n = batch_rows(self.vectors(), users, positives, negatives)
         squares = [F.embedding(users, table).square().mean() for table in self.tables.values()]
         squares += [weights.square().mean() for weights in (self.user_weights, self.item_weights)]
-        return {"rec": losses.bpr((u * p).sum(1), (u * n).sum(1), 2.0), "reg": self.reg * sum(squares)}
+        return {"rec": rank(u, p, n, 2.0), "reg": self.reg * sum(squares)}
 
 
 def _even(rows: int, modalities: int, generator: torch.Generator) -> nn.Parameter:

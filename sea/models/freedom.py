@@ -3,14 +3,12 @@
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, bipartite, fuse, knn, layer_sum, propagate, prune
-from sea.layers import linear, xavier
+from sea.graphs import Graph, bipartite, fuse, knn, propagate, prune
 from sea.models.base import Recommender
+from sea.models.shared import batch_rows, id_tables, light_propagation, linear_maps, rank, raw_features, trained
 
 
 class FREEDOM(Recommender):
@@ -29,13 +27,14 @@ class FREEDOM(Recommender):
         k: neighbours of an item in each S_m, itself included.
         image_weight: c of the modality "image", as in `sea.graphs.fuse`.
         dropped: share of the train pairs that an epoch does without.
-        lam: λ.
+        lam: λ; 0 is that of the only log there is, of FREEDOM with SEA's plug-in on Baby.
 
     Raises:
         ValueError: fewer than two modalities.
     """
 
-    grid: ClassVar = {"dropped": (0.8, 0.9), "lam": (0.0, 1e-3)}
+    grid: ClassVar = {"dropped": (0.8, 0.9), "lam": (0.0, 1e-5, 1e-4, 1e-3)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -46,25 +45,24 @@ class FREEDOM(Recommender):
         k: int = 10,
         image_weight: float = 0.1,
         dropped: float = 0.8,
-        lam: float = 1e-3,
+        lam: float = 0.0,
         generator: torch.Generator,
     ):
         super().__init__()
         if len(dataset.features) < 2:
             raise ValueError(f"'dataset' needs at least two modalities in 'FREEDOM' (got {list(dataset.features)})")
         self.layers, self.dropped, self.lam = layers, dropped, lam
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.pairs = dataset.train
         self.whole = self.pruned = bipartite(self.pairs, dataset.n_users, dataset.n_items)
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = raw_features(dataset)
         self.item_item = Graph(fuse({m: knn(values, k) for m, values in features.items()}, image_weight))
         if lam:
             self._read_content(features, dim, generator)
 
     def _read_content(self, features: dict[str, Tensor], dim: int, generator: torch.Generator) -> None:
-        self.features = nn.ParameterDict(features)
-        self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
+        self.features = trained(features)
+        self.maps = linear_maps(features, dim, generator)
 
     def before_epoch(self, generator: torch.Generator) -> None:
         """Draw this epoch's edges."""
@@ -72,9 +70,7 @@ class FREEDOM(Recommender):
         self.pruned = bipartite(kept, len(self.users), len(self.items)).to(self.users.device, self.users.dtype)
 
     def _encode(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        nodes = torch.cat([self.users, self.items])
-        mean = layer_sum(graph, nodes, self.layers) / (self.layers + 1)
-        users, items = mean.split([len(self.users), len(self.items)])
+        users, items = light_propagation(graph, self.users, self.items, self.layers)
         return users, items + propagate(self.item_item, self.items)
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
@@ -88,10 +84,8 @@ class FREEDOM(Recommender):
         self, users: Tensor, positives: Tensor, negatives: Tensor, contents: list[Tensor]
     ) -> dict[str, Tensor]:
         user_vectors, item_vectors = self._encode(self.pruned)
-        u = F.embedding(users, user_vectors)
         rankings = [
-            losses.bpr((u * F.embedding(positives, table)).sum(1), (u * F.embedding(negatives, table)).sum(1))
-            for table in (item_vectors, *contents)
+            rank(*batch_rows((user_vectors, table), users, positives, negatives)) for table in (item_vectors, *contents)
         ]
         terms = {"rec": rankings[0]}
         if contents:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, bipartite, cosines, directed, gather, knn, layer_sum, nearest, normalise, propagate
-from sea.layers import linear, xavier
+from sea.graphs import Graph, bipartite, cosines, directed, gather, knn, nearest, normalise, propagate
 from sea.models.base import Recommender
+from sea.models.shared import batch_rows, id_tables, light_propagation, linear_maps, rank, raw_features, trained
 
 
 class LATTICE(Recommender):
@@ -24,7 +24,7 @@ class LATTICE(Recommender):
 
     N divides by the roots of both ends' row sums. X_m is trained too. S is rebuilt in the first batch of each
     epoch, the only one whose gradients reach f_m, X_m and w; the rest of the epoch takes it as a constant;
-    scoring rebuilds it. B is the batch's own size, also in the short last one.
+    scoring rebuilds it. B is the configured batch size, also in the short last one.
 
     Args:
         dim: width of the vectors.
@@ -36,7 +36,8 @@ class LATTICE(Recommender):
 
     lr = 5e-4
     lr_decay = 0.96
-    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3), "reg": (1e-5, 1e-3)}
+    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3, 5e-3), "reg": (0.0, 1e-5, 1e-4, 1e-3)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -51,13 +52,12 @@ class LATTICE(Recommender):
     ):
         super().__init__()
         self.layers, self.k, self.lam, self.reg = layers, k, lam, reg
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.user_item = bipartite(dataset.train, dataset.n_users, dataset.n_items, "mean_with_self")
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = raw_features(dataset)
         self.frozen = nn.ModuleList([Graph(knn(values, k, weighted=True)) for values in features.values()])
-        self.features = nn.ParameterDict(features)
-        self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
+        self.features = trained(features)
+        self.maps = linear_maps(features, dim, generator)
         self.logits = nn.Parameter(torch.full((len(features),), 0.5))
         self.constant = None  # the epoch's learned graph, and w
 
@@ -83,9 +83,7 @@ class LATTICE(Recommender):
         return self._smooth(sum(gather(*pair, self.items) for pair in zip(neighbours, values)), weights)
 
     def _encode(self, smoothed: Tensor) -> tuple[Tensor, Tensor]:
-        nodes = torch.cat([self.users, self.items])
-        mean = layer_sum(self.user_item, nodes, self.layers) / (self.layers + 1)
-        users, items = mean.split([len(self.users), len(self.items)])
+        users, items = light_propagation(self.user_item, self.users, self.items, self.layers)
         return users, items + F.normalize(smoothed, dim=1)
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
@@ -98,12 +96,10 @@ class LATTICE(Recommender):
         else:
             graph, weights = self.constant
             smoothed = self._smooth(propagate(graph, self.items), weights)
-        user_vectors, item_vectors = self._encode(smoothed)
-        u = F.embedding(users, user_vectors)
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
+        u, p, n = batch_rows(self._encode(smoothed), users, positives, negatives)
         return {
-            "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
-            "reg": self.reg * losses.squared_norm(u, p, n) / len(users),
+            "rec": rank(u, p, n),
+            "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
         }
 
     def vectors(self) -> tuple[Tensor, Tensor]:

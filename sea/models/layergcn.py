@@ -9,8 +9,8 @@ from torch import Tensor
 from sea import losses
 from sea.data import Dataset
 from sea.graphs import Graph, bipartite, propagate, prune
-from sea.layers import xavier
 from sea.models.base import Recommender
+from sea.models.shared import batch_rows, id_tables, rank
 
 
 class LayerGCN(Recommender):
@@ -32,7 +32,8 @@ class LayerGCN(Recommender):
         reg: weight of the regulariser, relative to the batch's sum.
     """
 
-    grid: ClassVar = {"dropped": (0.0, 0.1, 0.2), "reg": (1e-2, 1e-3)}
+    grid: ClassVar = {"dropped": (0.0, 0.1, 0.2), "reg": (1e-2, 1e-3, 1e-4, 1e-5)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -46,8 +47,7 @@ class LayerGCN(Recommender):
     ):
         super().__init__()
         self.layers, self.dropped, self.reg = layers, dropped, reg
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.pairs = dataset.train
         self.whole = self.pruned = bipartite(self.pairs, dataset.n_users, dataset.n_items)
         self.register_buffer("epochs", torch.zeros((), dtype=torch.long))
@@ -70,12 +70,10 @@ class LayerGCN(Recommender):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """Sums over the batch: BPR on the propagated rows, squared norms of the rows before."""
-        user_vectors, item_vectors = self._encode(self.pruned)
-        u = F.embedding(users, user_vectors)
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
-        before = F.embedding(users, self.users), *(F.embedding(i, self.items) for i in (positives, negatives))
+        u, p, n = batch_rows(self._encode(self.pruned), users, positives, negatives)
+        before = batch_rows((self.users, self.items), users, positives, negatives)
         return {
-            "rec": len(users) * losses.bpr((u * p).sum(1), (u * n).sum(1)),
+            "rec": len(users) * rank(u, p, n),
             "reg": self.reg * losses.squared_norm(*before),
         }
 

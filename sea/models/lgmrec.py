@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, bipartite, layer_sum, propagate, user_by_item
+from sea.graphs import Graph, bipartite, propagate, user_by_item
 from sea.layers import dropout, xavier
 from sea.models.base import Recommender
+from sea.models.shared import Frozen, id_tables, light_propagation, rank, raw_features
 
 TAU = 0.2  # of the hyperedges' softmax and of the contrast
 
@@ -27,8 +28,8 @@ class LGMRec(Recommender):
 
     R is the train interactions, so l_u sums over a user's items; the noise is Gumbel's. C is
     `sea.losses.contrast_with_all`, of the batch's rows with all; times B, the batch's size, it is the published
-    sum. While training, entries of D drop out. With more than two modalities, every pair (a, b) is contrasted, in
-    alphabetical order.
+    sum. While training, entries of D drop out. Every pair of modalities is contrasted, and
+    a, the anchor, is the one that comes first in `sea.data.modality_order`: the image, where there is one.
 
     The published program draws noise for every batch of users that it scores, so its scores are random and its
     users meet different item vectors. Here scores take noise of one fixed seed: a model has one score.
@@ -47,6 +48,11 @@ class LGMRec(Recommender):
     """
 
     grid: ClassVar = {"alpha": (0.2, 0.3, 0.6), "edges": (4, 64)}
+    published: ClassVar = (
+        {"hyper_layers": 4, "edges": 4, "keep": 0.4, "alpha": 0.6},  # Sports
+        {"hyper_layers": 2, "edges": 64, "keep": 0.2, "alpha": 0.2},  # Clothing
+    )
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -68,14 +74,15 @@ class LGMRec(Recommender):
         self.layers, self.hyper_layers, self.keep, self.alpha = layers, hyper_layers, keep, alpha
         self.contrast, self.reg = contrast, reg
         sizes = dataset.n_users, dataset.n_items
-        self.users, self.items = (xavier("uniform", size, dim, generator=generator) for size in sizes)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.graph = bipartite(dataset.train, *sizes)
         self.to_sum, self.to_mean = (Graph(user_by_item(dataset.train, *sizes, kind)) for kind in ("sum", "mean"))
         self.maps, self.hyper = nn.ParameterDict(), nn.ParameterDict()
-        for m, values in sorted(dataset.features.items()):
-            self.register_buffer(f"features_{m}", torch.tensor(values), persistent=False)
-            self.maps[m] = xavier("uniform", values.shape[1], dim, generator=generator)
-            self.hyper[m] = xavier("uniform", values.shape[1], edges, generator=generator)
+        self.features = Frozen(raw_features(dataset))
+        for m in dataset.modalities:
+            width = self.features[m].shape[1]
+            self.maps[m] = xavier("uniform", width, dim, generator=generator)
+            self.hyper[m] = xavier("uniform", width, edges, generator=generator)
         self.generator = generator
 
     def before_epoch(self, generator: torch.Generator) -> None:
@@ -84,10 +91,9 @@ class LGMRec(Recommender):
 
     def _local(self) -> tuple[Tensor, Tensor]:
         """H, and H plus the modalities' local vectors."""
-        nodes = torch.cat([self.users, self.items])
-        ids = local = layer_sum(self.graph, nodes, self.layers) / (self.layers + 1)
+        ids = local = torch.cat(light_propagation(self.graph, self.users, self.items, self.layers))
         for m, weight in self.maps.items():
-            items = getattr(self, f"features_{m}") @ weight
+            items = self.features[m] @ weight
             view = torch.cat([propagate(self.to_mean, items), items])
             local = local + F.normalize(propagate(self.graph, propagate(self.graph, view)), dim=1)
         return ids, local
@@ -96,7 +102,7 @@ class LGMRec(Recommender):
         """Users' and items' vectors of each modality's hypergraph, from H's items x."""
         found = []
         for m, weight in self.hyper.items():
-            logits = getattr(self, f"features_{m}") @ weight
+            logits = self.features[m] @ weight
             of_items = _soft(logits, drop, generator)
             of_users = _soft(propagate(self.to_sum, logits), drop, generator)
             items = x
@@ -123,7 +129,7 @@ class LGMRec(Recommender):
             for side, rows in enumerate((users, positives))
         ]
         return {
-            "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
+            "rec": rank(u, p, n),
             "contrast": self.contrast * len(users) * sum(contrasts),
             "reg": self.reg * losses.embedding_norm(u, p, n),
         }

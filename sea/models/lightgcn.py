@@ -3,14 +3,13 @@
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import bipartite, layer_sum
-from sea.layers import xavier
+from sea.graphs import bipartite
 from sea.models.base import Recommender
+from sea.models.shared import batch_rows, id_tables, light_propagation, rank
 
 
 class LightGCN(Recommender):
@@ -25,7 +24,8 @@ class LightGCN(Recommender):
         reg: weight of the regulariser.
     """
 
-    grid: ClassVar = {"layers": (1, 2, 3, 4), "reg": (1e-2, 1e-4)}
+    grid: ClassVar = {"layers": (1, 2, 3, 4), "reg": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -38,23 +38,18 @@ class LightGCN(Recommender):
     ):
         super().__init__()
         self.layers, self.reg = layers, reg
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR on the propagated rows, norms of the rows before."""
-        user_vectors, item_vectors = self.vectors()
-        u = F.embedding(users, user_vectors)  # (batch, d); unlike indexing, its gradient is deterministic
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
-        before = F.embedding(users, self.users), *(F.embedding(i, self.items) for i in (positives, negatives))
+        u, p, n = batch_rows(self.vectors(), users, positives, negatives)
+        before = batch_rows((self.users, self.items), users, positives, negatives)
         return {
-            "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
+            "rec": rank(u, p, n),
             "reg": self.reg * losses.embedding_norm(*before),
         }
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The layer means."""
-        nodes = torch.cat([self.users, self.items])  # (n_users + n_items, dim)
-        mean = layer_sum(self.graph, nodes, self.layers) / (self.layers + 1)
-        return mean.split([len(self.users), len(self.items)])
+        return light_propagation(self.graph, self.users, self.items, self.layers)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, bipartite, knn, layer_sum, propagate, user_by_item
-from sea.layers import linear, xavier
+from sea.graphs import Graph, bipartite, knn, propagate, user_by_item
+from sea.layers import linear
 from sea.models.base import Recommender
+from sea.models.shared import id_tables, light_propagation, linear_maps, rank, raw_features, trained
 
 
 class MGCN(Recommender):
@@ -25,7 +26,7 @@ class MGCN(Recommender):
 
     N is the softmax of unit rows over the batch at temperature 0.2, one-directional: `sea.losses.solosim`. X_m is
     trained too, K_m is that of its first values. R̂ is Â's user-item block. No term asks for orthogonality. B is the
-    batch's own size, also in the short last one.
+    configured batch size, also in the short last one.
 
     Args:
         dim: width of the vectors.
@@ -36,6 +37,7 @@ class MGCN(Recommender):
 
     lr_decay = 0.96
     grid: ClassVar = {"contrast": (1e-3, 1e-2, 1e-1)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -50,14 +52,13 @@ class MGCN(Recommender):
     ):
         super().__init__()
         self.layers, self.reg, self.contrast = layers, reg, contrast
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
         self.user_item = Graph(user_by_item(dataset.train, dataset.n_users, dataset.n_items))
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = raw_features(dataset)
         self.item_item = nn.ModuleDict({m: Graph(knn(values, k, weighted=True)) for m, values in features.items()})
-        self.features = nn.ParameterDict(features)
-        self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
+        self.features = trained(features)
+        self.maps = linear_maps(features, dim, generator)
         self.purify = nn.ModuleDict({m: linear(dim, dim, generator) for m in features})
         self.prefer = nn.ModuleDict({m: linear(dim, dim, generator) for m in features})
         self.query = linear(dim, dim, generator)
@@ -65,8 +66,7 @@ class MGCN(Recommender):
 
     def parts(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """H, the specific S_m by modality, and the common C, each (n_users + n_items, dim), users first."""
-        nodes = torch.cat([self.users, self.items])
-        behaviour = layer_sum(self.graph, nodes, self.layers) / (self.layers + 1)
+        behaviour = torch.cat(light_propagation(self.graph, self.users, self.items, self.layers))
         views = []
         for m, values in self.features.items():
             purified = self.items * self.purify[m](self.maps[m](values)).sigmoid()
@@ -90,8 +90,8 @@ class MGCN(Recommender):
         u, p, n = h + s
         contrast = losses.solosim(s[1], h[1], 0.2) + losses.solosim(s[0], h[0], 0.2)
         return {
-            "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
-            "reg": self.reg * losses.squared_norm(u, p, n) / len(users),
+            "rec": rank(u, p, n),
+            "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
             "contrast": self.contrast * contrast,
         }
 

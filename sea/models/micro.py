@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from sea import losses
 from sea.data import Dataset
-from sea.graphs import Graph, bipartite, cosines, directed, gather, knn, layer_sum, nearest, normalise, propagate
-from sea.layers import linear, xavier
+from sea.graphs import Graph, bipartite, cosines, directed, gather, knn, nearest, normalise, propagate
+from sea.layers import linear
 from sea.models.base import Recommender
+from sea.models.shared import batch_rows, id_tables, light_propagation, linear_maps, rank, raw_features, trained
 
 
 class MICRO(Recommender):
@@ -23,7 +24,7 @@ class MICRO(Recommender):
 
     C is `sea.losses.two_view_contrast` over all items. Nothing in it is subtracted, and no term asks for
     orthogonality. Graphs are rebuilt as in `LATTICE`: with gradient in the first batch of an epoch, then
-    constant, and again for scoring. B is the batch's own size, also in the short last one. The published row's
+    constant, and again for scoring. B is the configured batch size, also in the short last one. The published row's
     program is not public; batches, negatives and stopping are those of all our models, not of the authors' own
     loop (1024 users drawn evenly, 5 epochs a validation).
 
@@ -38,7 +39,8 @@ class MICRO(Recommender):
 
     lr = 5e-4
     lr_decay = 0.96
-    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3), "contrast": (0.03, 0.003)}
+    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3, 5e-3), "contrast": (0.03, 0.003)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -55,13 +57,12 @@ class MICRO(Recommender):
     ):
         super().__init__()
         self.layers, self.k, self.lam, self.reg, self.contrast, self.tau = layers, k, lam, reg, contrast, tau
-        self.users = xavier("uniform", dataset.n_users, dim, generator=generator)
-        self.items = xavier("uniform", dataset.n_items, dim, generator=generator)
+        self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.user_item = bipartite(dataset.train, dataset.n_users, dataset.n_items, "mean_with_self")
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = raw_features(dataset)
         self.frozen = nn.ModuleDict({m: Graph(knn(values, k, weighted=True)) for m, values in features.items()})
-        self.features = nn.ParameterDict(features)
-        self.maps = nn.ModuleDict({m: linear(values.shape[1], dim, generator) for m, values in features.items()})
+        self.features = trained(features)
+        self.maps = linear_maps(features, dim, generator)
         self.query = linear(dim, dim, generator)
         self.key = linear(dim, 1, generator).weight
         self.constant = None  # the epoch's learned graphs by modality
@@ -95,9 +96,7 @@ class MICRO(Recommender):
         return self._fuse(self._gather(self._learn()))
 
     def _encode(self, fused: Tensor) -> tuple[Tensor, Tensor]:
-        nodes = torch.cat([self.users, self.items])
-        mean = layer_sum(self.user_item, nodes, self.layers) / (self.layers + 1)
-        users, items = mean.split([len(self.users), len(self.items)])
+        users, items = light_propagation(self.user_item, self.users, self.items, self.layers)
         return users, items + F.normalize(fused, dim=1)
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
@@ -110,13 +109,11 @@ class MICRO(Recommender):
         else:
             steps = {m: propagate(graph, self.items) for m, graph in self.constant.items()}
         smoothed, _, fused = self._fuse(steps)
-        user_vectors, item_vectors = self._encode(fused)
-        u = F.embedding(users, user_vectors)
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
+        u, p, n = batch_rows(self._encode(fused), users, positives, negatives)
         contrasts = [losses.two_view_contrast(h, fused, self.tau) for h in smoothed.values()]
         return {
-            "rec": losses.bpr((u * p).sum(1), (u * n).sum(1)),
-            "reg": self.reg * losses.squared_norm(u, p, n) / len(users),
+            "rec": rank(u, p, n),
+            "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
             "contrast": self.contrast * sum(contrasts),
         }
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sea import losses
 from sea.data import Dataset
 from sea.graphs import bipartite, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
+from sea.models.shared import batch_rows, rank, raw_features
 
 LAYERS = 3
 
@@ -33,7 +33,8 @@ class MMGCN(Recommender):
         image_width: width of the image branch's first layer; other modalities keep their own.
     """
 
-    grid: ClassVar = {"lr": (1e-4, 1e-3, 1e-2)}
+    grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3, 5e-3, 1e-2)}
+    revision: ClassVar[int] = 1
 
     def __init__(self, dataset: Dataset, *, dim: int = 64, image_width: int = 256, generator: torch.Generator):
         super().__init__()
@@ -42,18 +43,15 @@ class MMGCN(Recommender):
         self.register_buffer("id", xavier("normal", nodes, dim, generator=generator).detach())
         self.branches = nn.ModuleDict(
             {
-                m: _Branch(torch.tensor(values), dataset.n_users, dim, m == "image" and image_width, generator)
-                for m, values in sorted(dataset.features.items())
+                m: _Branch(values, dataset.n_users, dim, m == "image" and image_width, generator)
+                for m, values in raw_features(dataset).items()
             }
         )
         self.n_users = dataset.n_users
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR."""
-        user_vectors, item_vectors = self.vectors()
-        u = F.embedding(users, user_vectors)
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
-        return {"rec": losses.bpr((u * p).sum(1), (u * n).sum(1))}
+        return {"rec": rank(*batch_rows(self.vectors(), users, positives, negatives))}
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The mean of the branches' outputs."""

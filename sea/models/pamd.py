@@ -10,6 +10,7 @@ from sea import losses
 from sea.data import Dataset
 from sea.layers import linear
 from sea.models.base import Recommender
+from sea.models.shared import Frozen, raw_features
 
 ROWS = 100  # items in a batch of stage 1
 
@@ -51,6 +52,7 @@ class PAMD(Recommender):
     """
 
     grid: ClassVar = {"lr": (1e-4, 1e-3), "decay": (1e-5, 1e-1), "spread": (0.01, 1.0)}
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -67,12 +69,12 @@ class PAMD(Recommender):
             raise ValueError(f"'dataset' needs at least two modalities in 'PAMD' (got {list(dataset.features)})")
         self.pretrain, self.decay = pretrain, decay
         self.encoders, self.common, self.decoders = nn.ModuleDict(), nn.ParameterDict(), nn.ModuleDict()
-        widths = {m: values.shape[1] for m, values in sorted(dataset.features.items())}
+        features = raw_features(dataset)
+        self.features = Frozen(features)
+        self.means = Frozen({m: values.mean(0, keepdim=True) for m, values in features.items()})
+        widths = {m: values.shape[1] for m, values in features.items()}
         bound = (6 / dim) ** 0.5  # Kaiming's
         for m, width in widths.items():
-            features = torch.tensor(dataset.features[m])
-            self.register_buffer(f"features_{m}", features, persistent=False)
-            self.register_buffer(f"mean_{m}", features.mean(0, keepdim=True), persistent=False)
             self.encoders[m] = linear(width, dim, generator)
             self.common[m] = nn.Parameter(torch.empty(dim, dim).uniform_(-bound, bound, generator=generator))
             self.decoders[m] = nn.ModuleDict({b: linear(dim, width, generator) for b in widths if b != m})
@@ -82,7 +84,7 @@ class PAMD(Recommender):
         self.register_buffer("pretrained", torch.zeros((), dtype=torch.bool))
 
     def _features(self, items: Tensor | slice) -> dict[str, Tensor]:
-        return {m: getattr(self, f"features_{m}")[items] for m in self.encoders}
+        return {m: self.features[m][items] for m in self.encoders}
 
     def _split(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Common and specific codes by modality, a row for each of the features'."""
@@ -123,7 +125,7 @@ class PAMD(Recommender):
 
     def _users(self, p: Tensor) -> Tensor:
         """[p, α_1 p, α_2 p, ...]; as codes are affine, their mean is the code of the mean features."""
-        common, specific = self._split({m: getattr(self, f"mean_{m}") for m in self.encoders})
+        common, specific = self._split({m: self.means[m] for m in self.encoders})
         means = torch.cat([*common.values(), *specific.values()])  # (2 M, dim)
         attention = (p @ means.T).softmax(1)
         return torch.cat([p, *(alpha[:, None] * p for alpha in attention.T)], dim=1)

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sea import losses
 from sea.data import Dataset
 from sea.graphs import Graph, bipartite, fuse, knn, layer_sum, modality_weights, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
+from sea.models.shared import PlugIn, batch_rows, rank, raw_features
 from sea.separate import SeparateLearning
 
 
-class SEA(Recommender):
+class SEA(PlugIn, Recommender):
     """Separate learning (SEA): a GNN for each modality on users and items, an item graph, and `SeparateLearning`.
 
     For each modality m, with T_m its transformed features (see `SeparateLearning`):
@@ -44,7 +44,9 @@ class SEA(Recommender):
     """
 
     lr = 1e-4
-    grid: ClassVar = {"alpha": (0.012, 0.12, 0.6), "beta": (0.006, 0.06)}
+    grid: ClassVar = {"alpha": (0.012, 0.12, 0.6), "beta": (0.006, 0.06), "lr": (1e-4, 5e-4, 1e-3)}
+    passes_on: ClassVar = (SeparateLearning,)
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -61,12 +63,12 @@ class SEA(Recommender):
         **separation: object,
     ):
         super().__init__()
-        features = {m: torch.tensor(values) for m, values in sorted(dataset.features.items())}
+        features = raw_features(dataset)
         self.layers_ui, self.layers_ii, self.bpr_log_base = layers_ui, layers_ii, bpr_log_base
         self.separate = SeparateLearning(features, encoder_width=4 * dim, generator=generator, **separation)
         self.mlps = nn.ModuleDict({m: nn.Sequential(nn.LeakyReLU(), linear(4 * dim, dim, generator)) for m in features})
         self.preferences = nn.ParameterDict(
-            {m: xavier("normal", dataset.n_users, dim, generator=generator) for m in features}
+            (m, xavier("normal", dataset.n_users, dim, generator=generator)) for m in features
         )
         draws = torch.randn(dataset.n_users, len(features), generator=generator)
         spread = math.sqrt(2 / (dataset.n_users + len(features)))  # Xavier's, for this shape
@@ -103,22 +105,11 @@ class SEA(Recommender):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR on the batch; alignment and distancing over all items."""
-        user_vectors, item_vectors, parts = self._encode()
-        u = F.embedding(users, user_vectors)  # (batch, d); unlike indexing, its gradient is deterministic
-        p, n = F.embedding(positives, item_vectors), F.embedding(negatives, item_vectors)
-        rec = losses.bpr((u * p).sum(1), (u * n).sum(1), self.bpr_log_base)
-        return {"rec": rec, **self.separate.loss(parts)}
+        *vectors, parts = self._encode()
+        rows = batch_rows(vectors, users, positives, negatives)
+        return {"rec": rank(*rows, self.bpr_log_base), **self.separate.loss(parts)}
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The fused user and item vectors."""
         users, items, _ = self._encode()
         return users, items
-
-    def before_epoch(self, generator: torch.Generator) -> None:
-        """Hand the plug-in its generator."""
-        super().before_epoch(generator)
-        self.separate.before_epoch(generator)
-
-    def after_step(self) -> None:
-        """Fit CLUB's q."""
-        self.separate.fit_q()

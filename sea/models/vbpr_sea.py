@@ -7,41 +7,42 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sea.data import Dataset
+from sea.models.shared import PlugIn, raw_features, split_settings
 from sea.models.vbpr import VBPR
 from sea.separate import Parts, SeparateLearning
 
 
-class VBPRSEA(VBPR):
+class VBPRSEA(PlugIn, VBPR):
     """VBPR + SEA (Table 3): the content is read from the transformed features, W [T_m]_m + c, with SEA's two losses.
 
     Everything else is `VBPR`, up to the initial law of W and c, which is that of all the plug-in's projections. The
-    weights and the temperature are those of the authors' log on Baby, whose L2 weight was 2.0, the top of VBPR's
-    grid.
+    defaults of reg, alpha, beta and tau are those of the authors' log on Baby.
 
     Args:
-        dim, reg: as in `VBPR`.
-        separation: all settings of `SeparateLearning`.
+        alpha, beta, tau: as in `SeparateLearning`.
+        settings: all others of `VBPR` and of `SeparateLearning`.
     """
 
     grid: ClassVar = {"reg": (2.0, 0.1), "alpha": (0.1, 0.01)}
+    passes_on: ClassVar = (SeparateLearning, VBPR)
+    revision: ClassVar[int] = 1
 
     def __init__(
         self,
         dataset: Dataset,
         *,
-        dim: int = 64,
-        reg: float = 0.1,
         alpha: float = 0.1,
         beta: float = 0.01,
         tau: float = 0.1,
         generator: torch.Generator,
-        **separation: object,
+        **settings: object,
     ):
-        self._separation = {"alpha": alpha, "beta": beta, "tau": tau, **separation}
-        super().__init__(dataset, dim=dim, reg=reg, generator=generator)
+        own, rest = split_settings(VBPR, settings)
+        self._separation = {"alpha": alpha, "beta": beta, "tau": tau, **rest}
+        super().__init__(dataset, generator=generator, **own)
 
     def _read_content(self, dataset: Dataset, dim: int, generator: torch.Generator) -> None:
-        features = {m: torch.tensor(values) for m, values in dataset.features.items()}
+        features = raw_features(dataset)
         self.separate = SeparateLearning(features, encoder_width=dim, generator=generator, **self._separation)
 
     def _content(self, items: Tensor) -> Tensor:
@@ -57,12 +58,3 @@ class VBPRSEA(VBPR):
         items = torch.cat([positives, negatives])
         content = F.embedding(items, self._transformed(parts))
         return {**self._ranking(users, items, content), **self.separate.loss(parts)}
-
-    def before_epoch(self, generator: torch.Generator) -> None:
-        """Hand the plug-in its generator."""
-        super().before_epoch(generator)
-        self.separate.before_epoch(generator)
-
-    def after_step(self) -> None:
-        """Fit CLUB's q."""
-        self.separate.fit_q()
