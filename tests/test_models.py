@@ -74,7 +74,7 @@ def test_sea_equals_its_equations_on_dense_matrices(generator, learned, widths):
 
 
 def test_sea_starts_where_the_paper_says(generator):
-    """SoloSim starts near ln n_items (sea.md: 8.86 on Baby), user weights near 1/M, CLUB's q as many as asked."""
+    """SoloSim starts near ln n_items (8.86 on Baby), user weights near 1/M, CLUB's q as many as asked."""
     dataset = planted(200, 300)
     model = MODELS["SEA"](dataset, alpha=1.0, generator=generator)
     terms = model.loss(*batch(dataset, 100, generator))
