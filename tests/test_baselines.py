@@ -1,4 +1,4 @@
-"""Each baseline once more, from its published card: dense matrices, double precision, one modality at a time."""
+"""Each baseline once more, from its published equations: dense matrices, double precision, one modality at a time."""
 
 import dataclasses
 from itertools import combinations
@@ -51,7 +51,7 @@ def contact(dataset, pairs):
 
 
 def both_ends(adjacency):
-    """N1, without its 1e-7."""
+    """D^-½ A D^-½; rows of isolated nodes stay empty."""
     scale = adjacency.sum(1).clamp(min=1) ** -0.5
     return scale[:, None] * adjacency * scale
 
@@ -82,7 +82,7 @@ def by_row_sums(s):
 
 
 def preference(u, p, n):
-    """B1, B2 and B4, which differ in what they do where a sigmoid underflows."""
+    """-mean log σ(u·p - u·n), as it is printed."""
     return -torch.log(1 / (1 + torch.exp(-(u * (p - n)).sum(1)))).mean()
 
 
@@ -121,7 +121,7 @@ def plain_vbpr(model, content, rows, reg):
 
 
 @pytest.mark.parametrize("settings", [{}, {"reg": 0.1}])
-def test_vbpr_equals_its_card(toy, generator, settings):
+def test_vbpr_equals_the_plain_form_of_its_equations(toy, generator, settings):
     model = built("VBPR", toy, generator, **settings)
     torch.nn.init.normal_(model.bias, generator=generator)
     content = torch.cat(list(contents(toy).values()), dim=1) @ model.weight.T + model.bias
@@ -189,7 +189,7 @@ def plain_mmgcn(model, dataset):
     return output[: dataset.n_users], output[dataset.n_users :]
 
 
-def test_mmgcn_equals_its_card(toy, generator):
+def test_mmgcn_equals_the_plain_form_of_its_equations(toy, generator):
     model = built("MMGCN", toy, generator, image_width=5)
     users, items = plain_mmgcn(model, toy)
     same_vectors(model, (users, items))
@@ -368,7 +368,7 @@ OTHERWISE = {"layers": 3, "k": 4, "image_weight": 0.3, "dropped": 0.5, "lam": 0.
 
 
 @pytest.mark.parametrize("settings", [{}, OTHERWISE])
-def test_freedom_equals_its_card(toy, generator, settings):
+def test_freedom_equals_the_plain_form_of_its_equations(toy, generator, settings):
     model = built("FREEDOM", toy, generator, **settings)
     for _ in range(2):
         model.before_epoch(generator)
@@ -449,7 +449,7 @@ def default(p):
     return stats.uniform(-(p.shape[1] ** -0.5), 2 * p.shape[1] ** -0.5)
 
 
-def test_initial_values_follow_the_cards_laws(generator):
+def test_initial_values_follow_the_published_laws(generator):
     dataset = planted(40, 30, widths={"image": 80, "text": 50}, mean_interactions=11, seed=2)
     models = {name: MODELS[name](dataset, generator=generator) for name in ("VBPR", "MMGCN", "LATTICE", "MICRO")}
     models["FREEDOM"] = MODELS["FREEDOM"](dataset, lam=1e-3, generator=generator)

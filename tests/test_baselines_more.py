@@ -1,4 +1,4 @@
-"""LayerGCN, SLMRec, BM3 and MGCN once more, from their published cards: dense matrices, double precision."""
+"""LayerGCN, SLMRec, BM3 and MGCN once more, from their published equations: dense matrices, double precision."""
 
 import inspect
 
@@ -70,7 +70,9 @@ def plain_layergcn_terms(model, vectors, rows, reg=1e-3, **_):
 
 
 @pytest.mark.parametrize("settings", [{}, {"layers": 2, "dropped": 0.7, "reg": 0.3}])
-def test_layergcn_equals_its_card_and_drops_edges_by_degree_in_every_other_epoch(toy, generator, settings):
+def test_layergcn_equals_the_plain_form_of_its_equations_and_drops_edges_by_degree_in_every_other_epoch(
+    toy, generator, settings
+):
     model, share = built("LayerGCN", toy, generator, **settings), settings.get("dropped", 0.1)
     for epoch in range(4):
         by_degree, evenly = (graphs.prune(toy.train, share, generator_at(epoch), how) for how in (True, False))
@@ -127,7 +129,7 @@ def plain_slmrec(model, dataset, layers=3, **_):
 
 
 def plain_chain(model, channels, tau):
-    """The card's chain for two modalities; for three, the authors' own, where the middle one is compared as well."""
+    """For two modalities, the published row's chain; for three, the authors', which compares the middle one as well."""
     (g1, g3), g4 = model.chain, model.last
     g2, *middle, g5 = model.heads
     ids, first, *rest = channels
@@ -148,7 +150,7 @@ def plain_slmrec_terms(model, dataset, rows, tau=0.2, contrast=0.1, decay=1e-4, 
 
 
 @pytest.mark.parametrize("settings", [{}, {"layers": 1, "tau": 0.05, "contrast": 3.0, "decay": 0.2}])
-def test_slmrec_equals_its_card(toy, generator, settings):
+def test_slmrec_equals_the_plain_form_of_its_equations(toy, generator, settings):
     model = built("SLMRec", toy, generator, **settings)
     for _ in range(2):
         rows = batch(toy, 50, generator)
@@ -158,7 +160,7 @@ def test_slmrec_equals_its_card(toy, generator, settings):
         nudge(model, generator)
 
 
-def test_slmrecs_layers_are_the_cards(world, toy, generator):
+def test_slmrecs_layers_are_the_published_ones(world, toy, generator):
     shapes = {name: tuple(p.shape) for name, p in MODELS["SLMRec"](world, generator=generator).named_parameters()}
     dense = {"maps.image": (64, 12), "maps.text": (64, 7), "fuse_users": (64, 192), "fuse_items": (64, 192)}
     dense |= {"chain.0": (64, 64), "chain.1": (64, 64), "last": (32, 64), "heads.0": (64, 64), "heads.1": (32, 64)}
@@ -217,7 +219,7 @@ def plain_bm3_terms(model, dataset, rows, masks, drop=0.5, reg=0.1, **settings):
 
 
 @pytest.mark.parametrize("settings", [{}, {"layers": 2, "drop": 0.3, "reg": 0.7}, {"drop": 0.0}])
-def test_bm3_equals_its_card(toy, generator, settings):
+def test_bm3_equals_the_plain_form_of_its_equations(toy, generator, settings):
     model = built("BM3", toy, generator, **settings)
     for epoch in range(2):
         rows, draws = batch(toy, 50, generator), generator_at(epoch)
@@ -276,7 +278,7 @@ def plain_mgcn_terms(behaviour, side, rows, n_users, reg=1e-4, contrast=1e-2, **
 
 
 @pytest.mark.parametrize("settings", [{}, {"layers": 1, "k": 4, "reg": 0.5, "contrast": 2.0}])
-def test_mgcn_equals_its_card(toy, generator, settings):
+def test_mgcn_equals_the_plain_form_of_its_equations(toy, generator, settings):
     model = built("MGCN", toy, generator, **settings)
     for _ in range(2):
         model.before_epoch(generator)
@@ -288,7 +290,7 @@ def test_mgcn_equals_its_card(toy, generator, settings):
         nudge(model, generator)  # K_m stays that of the raw features
 
 
-def test_mgcns_parts_are_its_cards_and_its_specifics_are_subtracted(toy, generator):
+def test_mgcns_parts_are_the_plain_ones_and_its_specifics_are_subtracted(toy, generator):
     model = built("MGCN", toy, generator)
     nudge(model, generator)
     behaviour, _, specific, common, views, attention = plain_mgcn(model, toy)
@@ -343,7 +345,7 @@ def test_trained_and_frozen_features(world, generator):
                 assert torch.allclose(model.features[m].double(), unit(values), rtol=1e-5)
 
 
-def test_initial_values_follow_these_cards_laws(generator):
+def test_initial_values_follow_the_published_laws(generator):
     dataset = planted(40, 30, widths={"image": 80, "text": 50}, mean_interactions=11, seed=2)
     models = {name: MODELS[name](dataset, generator=generator) for name in PUBLISHED}
     laws = [(table, xavier_uniform) for model in models.values() for table in (model.users, model.items)]

@@ -1,4 +1,4 @@
-"""DualGNN, PAMD, MMSSL and LGMRec once more, from their published cards: dense matrices, double precision."""
+"""DualGNN, PAMD, MMSSL and LGMRec once more, from their published equations: dense matrices, double precision."""
 
 import copy
 import dataclasses
@@ -101,7 +101,7 @@ def plain_dualgnn(model, dataset, neighbours):
 
 
 @pytest.mark.parametrize("settings", [{}, {"neighbours": 5, "reg": 2.0}, {"neighbours": 60}])
-def test_dualgnn_equals_its_card(toy, generator, settings):
+def test_dualgnn_equals_the_plain_form_of_its_equations(toy, generator, settings):
     model = built("DualGNN", toy, generator, **settings)
     nudge(model, generator)  # the weights of a user no longer sum to 1
     for _ in range(2):
@@ -197,7 +197,7 @@ HYPER = {"hyper_layers": 3, "edges": 7, "keep": 0.2, "alpha": 0.9, "layers": 1, 
 
 
 @pytest.mark.parametrize("settings", [{}, HYPER, {"keep": 1.0}])
-def test_lgmrec_equals_its_card(toy, generator, settings):
+def test_lgmrec_equals_the_plain_form_of_its_equations(toy, generator, settings):
     model = built("LGMRec", toy, generator, **settings)
     model.before_epoch(generator_at(5))
     for _ in range(3):
@@ -295,7 +295,7 @@ def plain_stage_1(model, features):
 
 
 @pytest.mark.parametrize("modalities", [("image", "text"), ("audio", "image", "text")])
-def test_pamds_first_stage_equals_its_card_with_plain_adam(modalities):
+def test_pamds_first_stage_equals_its_plain_form_with_plain_adam(modalities):
     dataset = planted(40, 130, widths=dict(zip(modalities, (9, 12, 7))), mean_interactions=11, seed=2)
     model = built("PAMD", dataset, generator_at(1), pretrain=3, decay=0.1)
     plain = copy.deepcopy(model)
@@ -352,7 +352,7 @@ def test_pamds_first_stage_is_run_once_also_after_a_reload(world, generator):
 
 
 @pytest.mark.parametrize("settings", [{}, {"decay": 0.3}])
-def test_pamd_equals_its_card_with_attention_by_user(toy, generator, settings):
+def test_pamd_equals_the_plain_form_of_its_equations_with_attention_by_user(toy, generator, settings):
     model = built("PAMD", toy, generator, pretrain=2, **settings)
     model.before_epoch(generator)
     nudge(model, generator)
@@ -404,7 +404,9 @@ OTHER = {"content": 2.0, "contrast": 3.0, "drop": 0.5, "graph_batches": 1, "deca
 
 
 @pytest.mark.parametrize("settings", [{}, OTHER, {"graph_batches": 10**9}])
-def test_mmssl_equals_its_card_and_its_modality_graphs_are_empty_after_two_batches(toy, generator, settings):
+def test_mmssl_equals_the_plain_form_of_its_equations_and_its_modality_graphs_are_empty_after_two_batches(
+    toy, generator, settings
+):
     model = built("MMSSL", toy, generator, **settings)
     model.before_epoch(generator_at(5))
     for step in range(4):
@@ -483,7 +485,7 @@ def kaiming_uniform(p):
     return stats.uniform(-((6 / p.shape[1]) ** 0.5), 2 * (6 / p.shape[1]) ** 0.5)
 
 
-def test_initial_values_follow_the_cards_laws(generator):
+def test_initial_values_follow_the_published_laws(generator):
     dataset = planted(40, 30, widths={"image": 80, "text": 50}, mean_interactions=11, seed=2)
     dual, pamd, mmssl, lgmrec = (
         MODELS[m](dataset, generator=generator) for m in ("DualGNN", "PAMD", "MMSSL", "LGMRec")

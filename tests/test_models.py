@@ -1,11 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import dataset_of
 from sklearn.metrics.pairwise import cosine_similarity
 
-from sea.data import planted
+from sea import blocks
+from sea.data import DataError, Dataset, planted
 from sea.graphs import modality_weights
 from sea.models import MODELS
 
@@ -72,7 +74,7 @@ def test_sea_equals_its_equations_on_dense_matrices(generator, learned, widths):
 
 
 def test_sea_starts_where_the_paper_says(generator):
-    """SoloSim starts near ln n_items (sea.md: 8.86 on Baby), user weights near 1/M, CLUB's q as many as asked."""
+    """SoloSim starts near ln n_items (8.86 on Baby), user weights near 1/M, CLUB's q as many as asked."""
     dataset = planted(200, 300)
     model = MODELS["SEA"](dataset, alpha=1.0, generator=generator)
     terms = model.loss(*batch(dataset, 100, generator))
@@ -152,3 +154,54 @@ def test_the_image_is_the_first_modality_and_the_plug_ins_anchor_the_later_one(g
     pairs = [(image, other) for other in others] + [tuple(others)] * (len(others) - 1)
     plain = [-F.log_softmax(anchor @ seen.T / separate.tau, 1).diagonal().mean() for seen, anchor in pairs]
     assert separate.loss(parts)["align"].item() == pytest.approx(sum(plain).item() / len(pairs), rel=1e-5)
+
+
+@pytest.mark.parametrize("cells", [1, 70, 10_000])
+def test_recommendations_by_a_loop(world, generator, monkeypatch, cells):
+    monkeypatch.setitem(blocks.CELLS, "cpu", cells)
+    model = MODELS["LGMRec"](world, dim=4, generator=generator).train()
+    users, taken = [7, 0, 7, 59], {tuple(pair) for pair in world.train}
+    found, free = model.recommend(users, 12, world.train), model.recommend(users, 12)
+    assert model.training
+    scores = (lambda u, i: u @ i.T)(*model.vectors())
+    for row, unmasked, user in zip(found, free, users):
+        order = sorted(range(world.n_items), key=lambda item: -scores[user, item].item())
+        assert unmasked.tolist() == order[:12]
+        assert row.tolist() == [item for item in order if (user, item) not in taken][:12]
+    every = np.array([(7, item) for item in range(world.n_items) if item not in (3, 5)])
+    few = model.recommend([7, 8], 45, every)
+    assert set(few[0, :2].tolist()) == {3, 5} and (few[0, 2:] == -1).all()
+    assert (few[1, :40] >= 0).all() and (few[1, 40:] == -1).all()
+
+
+def test_recommendations_for_a_label(generator):
+    interactions = pd.DataFrame({"user": [30, 30, 30, 10, 10, 10, 20, 20, 20], "item": list("abcabdcda")})
+    interactions["x_label"] = [0, 1, 2] * 3
+    features = {m: pd.DataFrame(np.random.default_rng(0).random((4, 3)), index=list("abcd")) for m in ("image", "text")}
+    dataset = Dataset.from_frames("own", interactions, features)
+    assert dataset.user_ids(["20", 30]).tolist() == [2, 0]
+    model = MODELS["BPR"](dataset, generator=generator)
+    top = model.recommend(dataset.user_ids([20]), 3, dataset.train)
+    assert sorted(dataset.titles[top[0]]) == ["a", "b", "d"]
+    with pytest.raises(DataError, match=r"'labels' needs labels of own's users \(got '40'\)"):
+        dataset.user_ids([10, 40])
+    with pytest.raises(DataError, match=r"'labels' needs labels of planted's users \(got '0'\)"):
+        planted(40, 30, mean_interactions=11).user_ids([0])
+    with pytest.raises(ValueError, match=r"'users' needs ids from 0 to 2 in 'recommend' \(got 3\)"):
+        model.recommend([0, 3])
+    with pytest.raises(ValueError, match=r"'k' needs to be at least 1 in 'recommend' \(got 0\)"):
+        model.recommend([0], 0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_a_revision_of_its_own_and_says_what_it_takes(name):
+    assert vars(MODELS[name])["revision"] >= 1
+    settings = MODELS[name].settings()
+    assert "generator" not in settings and "dim" in settings
+    assert ("q_steps" in settings) == ("SEA" in name)
+
+
+def test_a_plug_ins_model_has_its_own_defaults():
+    assert {name: MODELS[name].settings()["reg"] for name in ("VBPR", "VBPR+SEA")} == {"VBPR": 2.0, "VBPR+SEA": 2.0}
+    assert MODELS["FREEDOM"].settings()["lam"] == 0 and MODELS["FREEDOM+SEA"].settings()["lam"] == 1e-3
+    assert MODELS["VBPR+SEA"].settings()["tau"] == 0.1 and MODELS["FREEDOM+SEA"].settings()["tau"] == 0.2

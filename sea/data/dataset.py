@@ -194,6 +194,19 @@ class Dataset:
         column = next((column for column in ("title", "text", "label") if column in self.items), None)
         return plain if column is None else np.where(self.items[column] == "", plain, self.items[column])
 
+    def user_ids(self, labels: Iterable[Hashable]) -> np.ndarray:
+        """The ids of users with these labels, shape (n,), in the order given; labels are compared as text.
+
+        Raises:
+            DataError: the set has no user labels, or not this one.
+        """
+        known = pd.Index(self.users.get("label", []))
+        labels = [str(label) for label in labels]
+        found = known.get_indexer(labels)
+        if (found < 0).any():
+            raise DataError(f"'labels' needs labels of {self.name}'s users (got {labels[int(found.argmin())]!r})")
+        return found
+
     @cached_property
     def checksum(self) -> str:
         """sha256 over sizes, splits and features: what a model can see of the set, whatever file it came from."""

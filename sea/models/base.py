@@ -1,10 +1,15 @@
 """The contract between a model and everything else."""
 
 import inspect
+from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
+
+from sea.blocks import row_blocks
 
 
 class Recommender(nn.Module):
@@ -57,6 +62,41 @@ class Recommender(nn.Module):
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Final user and item vectors, (n_users, d) and (n_items, d)."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def recommend(self, users: Sequence[int], k: int = 10, exclude: np.ndarray | None = None) -> np.ndarray:
+        """The k items with the highest score for each of `users`, best first.
+
+        Args:
+            users: user ids, in any order; `Dataset.user_ids` has those of labels.
+            k: how many items.
+            exclude: pairs that are not recommended, shape (n, 2), columns user and item, such as `dataset.train`.
+
+        Returns:
+            Item ids, shape (len(users), k), -1 where fewer than k are left; `Dataset.titles` names them.
+
+        Raises:
+            ValueError: k is below 1, or a user does not exist.
+        """
+        if k < 1:
+            raise ValueError(f"'k' needs to be at least 1 in 'recommend' (got {k!r})")
+        training = self.training
+        user_vectors, item_vectors = self.eval().vectors()
+        self.train(training)
+        users, n_users, n_items = np.asarray(users, dtype=np.int64), len(user_vectors), len(item_vectors)
+        unknown = (users < 0) | (users >= n_users)
+        if unknown.any():
+            raise ValueError(f"'users' needs ids from 0 to {n_users - 1} in 'recommend' (got {users[unknown][0]})")
+        left_out = sp.csr_array((n_users, n_items), dtype=bool)
+        if exclude is not None:
+            left_out = sp.csr_array((np.ones(len(exclude), dtype=bool), tuple(exclude.T)), shape=left_out.shape)
+        found = np.full((len(users), k), -1)
+        for rows in row_blocks(len(users), n_items, item_vectors.device):
+            scores = user_vectors[torch.from_numpy(users[rows]).to(user_vectors.device)] @ item_vectors.T
+            scores[*map(torch.from_numpy, left_out[users[rows]].nonzero())] = -torch.inf
+            best, items = (x.cpu().numpy() for x in scores.topk(min(k, n_items)))
+            found[rows, : items.shape[1]] = np.where(best > -np.inf, items, -1)
+        return found
 
     def before_epoch(self, generator: torch.Generator) -> None:
         """Optional hook, at the start of an epoch: redraw a graph, for example."""

@@ -30,12 +30,13 @@ class MMSSL(Recommender):
     unit() scales rows to length one, softmax is over columns, R is the train interactions, W a sum of four square
     maps, C `sea.losses.two_view_contrast` over the batch's users, each once.
 
-    In the paper P̂ Q is P_m Q, along a graph P_m that an adversary makes for each modality. In the released
-    program P_m is P̂ at the start, and after every batch but an epoch's first it is rebuilt from edges that only
-    the first collects, ⌊n_items / 10 000⌋ for each of its users. On Baby these are none: from the third batch on
-    P_m is empty, and with it this path and the contrast. On larger sets one batch an epoch has a few edges; not
-    here. The paper's attention between modalities is W in that program, where its weights sum to one over what
-    they multiply. A large `graph_batches` keeps P̂, and so the contrast; that is ours.
+    The paper has P_m Q in place of P̂ Q: an adversary makes a graph P_m for each modality. In the released program
+    P_m starts as P̂. After every batch but an epoch's first it is rebuilt, from edges that the first batch alone
+    collects: ⌊n_items / 10 000⌋ for each of its users. Baby has 7050 items, which gives no edge at all. So from
+    the third batch on P_m is empty; P_m Q is zero, and the contrast teaches nothing. On sets with more items, one
+    batch in each epoch still has a few edges; here it has none. The paper's attention between modalities is W in
+    the released program: its weights sum to one, over copies of one and the same vector. A large `graph_batches`
+    keeps P̂, and with it the contrast; that is ours.
 
     Left out is the adversary, a network of n_items by n_items / 4 weights and more. Its verdict, at most 100, has
     a weight of 1e-4 in the loss. With no graph to make, it reaches the model through Linear_m alone: we measured

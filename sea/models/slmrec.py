@@ -19,19 +19,19 @@ class SLMRec(Recommender):
 
         [u_c; i_c] = 1/(L+1) Σ_{l=0..L} Â^l [P; Q_c]     Q_id = Q, Q_m = Linear_m(unit rows of X_m); one P for all
         u = Linear([u_c]_c),  i = Linear'([i_c]_c)
-        a_1 = A_1 i_id,  a_k = A_k a_{k-1},  b_k = B_k i_m(k)        m(1), m(2), ...: image first; A, B, C linear
+        a_1 = A_1 i_id,  a_k = A_k a_{k-1},  b_k = B_k i_m(k)        m(k): k-th modality; A, B, C linear
         loss = N(û, î, 0.2) + contrast · (Σ_{k<M} N(a_k, b_k, τ) + N(C a, b_M, τ)) + decay · ½ ‖θ‖²
 
-    N(x, y, τ) is the mean of -log softmax_j(x_i · y_j / τ) at j = i over the batch's rows, hats are unit rows; the
+    Modalities are in `sea.data.modality_order`, the image first. N(x, y, τ) is the mean of -log softmax_j(x_i · y_j / τ) at j = i over the batch's rows, hats are unit rows; the
     contrast's rows are not unit ones. The batch's other positives are the negatives, a repeated user or item
-    included; sampled negatives are not used. C and B_M go to half the width, a is the last a_k there is: a_{M-1},
-    or a_2 if M = 2, because the program behind the published row takes the audio's b_2 out of the authors' chain of
-    three modalities and leaves its A_2 in.
+    included; sampled negatives are not used. C and B_M halve the width. M is the number of modalities, and a is
+    a_{M-1}; but with two modalities a is a_2. The authors have three modalities. The program behind the published
+    row has two: it takes the audio's term N(a_2, b_2) out, and a_2 stays in the chain.
 
     The L2 term is the published runs' weight decay, which their Adam adds to the gradient. Everything learned gets
-    a gradient in every batch, so both decay the same, rows of items without an interaction included. Trained on
-    cosines, but scored u · i, with present parameters: the published program's are one update old, and through a
-    sigmoid, which where it saturates only adds ties.
+    a gradient in every batch, so both decay the same, rows of items without an interaction included. The model is
+    trained on cosines, but scored by u · i. Scores use the present parameters; the published program's are one update
+    old, and pass through a sigmoid, which adds nothing but ties where it saturates.
 
     The step size is 1e-3, that of the framework behind the published row. The authors' default, 1e-2, was chosen on
     another dataset.
