@@ -12,6 +12,7 @@ import growth
 import pytest
 import torch
 import training
+from common import SHAPES, Shape
 from conftest import untimed
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -132,7 +133,7 @@ def elsewhere():
 @pytest.mark.parametrize("case", CASES)
 def test_a_training_elsewhere_cut_off_and_resumed_ends_with_the_same_numbers(case, world, tmp_path):
     model, params = CASES[case]
-    few = {"q_steps": 3} if "SEA" in model else {}
+    few = {"q_steps": 3} if "SEA" in model else {"pretrain": 3} if model == "PAMD" else {}
     settings = Settings(model, epochs=2, batch_size=256, device="cpu", params=params | few)
     here = run(settings, tmp_path / "here", world, progress=False)
     store = train._store
@@ -156,8 +157,9 @@ def test_a_training_elsewhere_cut_off_and_resumed_ends_with_the_same_numbers(cas
 
 def test_benchmarks_measure_elsewhere():
     widths, threads = {"image": 8, "text": 6}, torch.get_num_threads()
-    with elsewhere():
-        assert growth.measure(400, 200, widths, 1, FAR, threads)["epoch s"] > 0
+    with elsewhere() as patch:
+        patch.setitem(SHAPES, "small", Shape(60, 40, 600, widths))
+        assert growth.measure(60, 30, widths, 1, FAR, threads)["epoch s"] > 0
         assert training.train("small", 1, FAR).loc["small", "epochs s"] > 0
 
 

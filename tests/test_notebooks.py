@@ -130,7 +130,7 @@ def test_what_took_longest_begins_first_and_what_is_not_known_keeps_reading_orde
 
 
 def test_the_time_left_is_told_while_a_notebook_trains(tmp_path, monkeypatch, capfd):
-    line = "import os, pathlib, time; pathlib.Path(os.environ['SEA_PROGRESS']).write_text('1 of 2'); time.sleep(1)"
+    line = "import os, pathlib, time; pathlib.Path(os.environ['SEA_PROGRESS']).write_text('1 of 2'); time.sleep(3)"
     monkeypatch.setattr(main, "notebooks", lambda: [book(tmp_path / "01_slow.ipynb", line, WRITE)])
     monkeypatch.setattr(execute, "EVERY", 0.05)
     monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
