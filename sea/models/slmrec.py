@@ -22,9 +22,11 @@ class SLMRec(Recommender):
         a_1 = A_1 i_id,  a_k = A_k a_{k-1},  b_k = B_k i_m(k)        m(k): k-th modality; A, B, C linear
         loss = N(û, î, 0.2) + contrast · (Σ_{k<M} N(a_k, b_k, τ) + N(C a, b_M, τ)) + decay · ½ ‖θ‖²
 
-    Modalities are in `sea.data.modality_order`, the image first. N(x, y, τ) is the mean of -log softmax_j(x_i · y_j / τ) at j = i over the batch's rows, hats are unit rows; the
-    contrast's rows are not unit ones. The batch's other positives are the negatives, a repeated user or item
-    included; sampled negatives are not used. C and B_M halve the width. M is the number of modalities, and a is
+    Modalities are in `sea.data.modality_order`, the image first. N(x, y, τ) is the mean of
+    -log softmax_j(x_i · y_j / τ) at j = i over the batch's rows. Hats are unit rows; the contrast's rows are not. The
+    batch's other positives are the negatives, a repeated user or item included; sampled negatives are not used.
+
+    C and B_M halve the width. M is the number of modalities, and a is
     a_{M-1}; but with two modalities a is a_2. The authors have three modalities. The program behind the published
     row has two: it takes the audio's term N(a_2, b_2) out, and a_2 stays in the chain.
 
