@@ -44,9 +44,9 @@ def build(
 
     Users and items are numbered in the order in which the reviews file first names them; a pair that is there twice
     counts once. All have at least 5 interactions, which is checked. Each user's are split at random by
-    `sea.data.splits.fifths`, so the split has the published sizes and is another draw: only the released files have
-    the published one. A text is title, brand, first category path and description, as far as there are any. An item
-    without an image gets the mean vector of those that have one.
+    `sea.data.splits.fifths`. So the split has the published sizes, but it is another random draw; the published split
+    is in the released files alone. A text is title, brand, first category path and description, as far as there are
+    any. An item without an image gets the mean vector of those that have one.
 
     Reviews, products and images are read as streams. Writes OUT.inter, image_feat.npy (n_items, 4096), text_feat.npy
     (n_items, d), items.tsv (asin and title) and users.tsv (reviewerID). Features are float32: the image vectors are
@@ -93,7 +93,7 @@ def sentence_encoder(model: str = TEXT_MODEL) -> Encoder:
     TEXT_MODEL is loaded at TEXT_REVISION, any other name as it is on the hub today.
 
     Raises:
-        DataError: the package, or the model, is not to be had.
+        DataError: the package is not installed, or the model cannot be loaded.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -162,7 +162,7 @@ def _start(line: bytes) -> str:
 
 
 def _read_products(path: Path, asins: dict[str, int], found: dict[str, object]) -> dict[str, tuple[str, str]]:
-    """The needed items' titles and texts, by asin; what was not there, or could not be read, is added to `found`."""
+    """The needed items' titles and texts, by asin; `found` gets the counts of what was absent or unreadable."""
     products: dict[str, tuple[str, str]] = {}
     unread = []
     for number, line in _lines(path):
@@ -206,7 +206,7 @@ def _check_images(path: Path) -> None:
 
 
 def _write_images(path: Path, asins: dict[str, int], target: Path) -> int:
-    """Write the needed items' vectors, and the mean of them for the rest; how many these are."""
+    """Write the needed items' vectors, and their mean for items without one; return how many have none."""
     ids = {asin.encode(): item for asin, item in asins.items()}
     values = np.lib.format.open_memmap(target, "w+", np.float32, (len(ids), 4096))
     total, seen = np.zeros(4096), np.zeros(len(ids), dtype=bool)

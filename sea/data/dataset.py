@@ -37,8 +37,9 @@ class Dataset:
         n_users, n_items: largest id plus one over the whole file.
         factors: the planted world's truth, by name, shape (n_items, r); empty for real data.
         surplus: feature rows beyond n_items that were dropped, by modality.
-        users, items: what is known of them, as text, row i for id i, such as "label" and "title"; maybe nothing.
-        warning: what every table and figure made from it has to say; empty for a set that is what its name says.
+        users, items: columns of text, such as "label" and "title", row i for id i; empty if nothing is known.
+        warning: a note that every table and figure made from it repeats, such as a split that is not the published
+            one; empty if there is none.
     """
 
     name: str

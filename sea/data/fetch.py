@@ -30,8 +30,8 @@ def download(name: str, folder: str | Path = DATA, mirror: str = "") -> Path:
     Files that are there already are kept if their checksum is right, wherever they came from, and then nothing is
     fetched; so a folder can be filled by hand. A copy of the interactions with Windows line ends is turned into the
     official file. What is missing comes from `mirror`, or from Google Drive where its id is known (Baby alone; that
-    needs the extra `drive`). It is written beside its place, as *.part, goes on from there when the same call is made
-    again, and gets its name once size and sha256 are right.
+    needs the extra `drive`). A file is written as *.part beside its place, and gets its name once its size and sha256
+    are right. The same call made again goes on from where the part ends.
 
     Args:
         name: "baby", "sports" or "clothing".
@@ -42,8 +42,8 @@ def download(name: str, folder: str | Path = DATA, mirror: str = "") -> Path:
         The set's folder.
 
     Raises:
-        DataError: an unknown name or mirror; a file that is there and is another (it is left as it is); a file that
-            cannot be had, is cut off, is a web page, or has another checksum.
+        DataError: an unknown name or mirror; a file that is there already, with another checksum (it is left as it is);
+            a file that cannot be fetched, is cut off, is a web page, or has another checksum.
     """
     import pooch
 

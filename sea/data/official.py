@@ -1,4 +1,4 @@
-"""The paper's three datasets as published: checksums, addresses, and in what a folder differs from them."""
+"""The paper's three datasets as published: checksums, addresses, and how a folder differs from them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ DRIVE_FOLDERS = {"sports": "13cBy1EA_saTUuXxVllKgtfci2A09jyaG"}
 
 
 def difference(inter: Path, features: dict[str, np.ndarray]) -> str:
-    """In what a folder named like one of the paper's datasets is not it; "" for any other name."""
+    """How a folder named like one of the paper's datasets differs from it; "" if it does not, or has another name."""
     if inter.stem not in OFFICIAL_INTER:
         return ""
     differences = []

@@ -11,7 +11,7 @@ from sea.data.writing import one_line
 
 
 def check(name: str, interactions: pd.DataFrame, features: dict[str, object]) -> None:
-    """Refuse names that are no file's, and interactions without a user or an item."""
+    """Refuse names that no file or no model can have, and interactions without a user or an item."""
     for text in (name, *(modality(m, "'features'") for m in features)):
         if not text or Path(text).name != text:
             raise DataError(f"'name' and modalities need to be fit for a file's name (got {text!r})")

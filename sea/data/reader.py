@@ -93,7 +93,7 @@ def _read_inter(path: Path) -> pd.DataFrame:
 
 
 def _read_names(path: Path, column: str, count: int) -> pd.DataFrame:
-    """What a table says of each of the `count` ids: a row for each, "" where it is silent; no rows without a file."""
+    """A row for each of the `count` ids, with "" for an id that the table lacks; an empty frame without a file."""
     if not path.exists():
         return pd.DataFrame()
     table = _read_table(path, (column,), dtype=str, keep_default_na=False)

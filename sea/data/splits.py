@@ -1,4 +1,4 @@
-"""Which interactions: the seeded split of each user's, and the k-core."""
+"""The seeded split of each user's interactions, and the k-core."""
 
 import bisect
 from collections.abc import Callable
