@@ -107,8 +107,10 @@ def test_a_breakdown_gives_each_part_its_forward_and_backward():
     assert set(table.index.unique("part")) == set(parts)
     assert table["percent"].sum() == pytest.approx(100)
     assert "aten::_fused_adam_" in table.loc["optimiser"].index
-    assert {"_Propagate", "_PropagateBackward"} <= set(table.loc["propagation"].index)
-    assert {"_Contrast", "_ContrastBackward", "aten::native_batch_norm_backward"} <= set(table.loc["alignment"].index)
+    assert {"_LayerSum", "_LayerSumBackward"} <= set(table.loc["propagation"].index)
+    assert {"_LogPartition", "_LogPartitionBackward", "aten::native_batch_norm_backward"} <= set(
+        table.loc["alignment"].index
+    )
     assert all(part in breakdown.tree(table) for part in parts)
 
 
@@ -126,8 +128,8 @@ def test_dense_products_are_counted_as_derived():
 def test_operations_are_counted_as_derived():
     dataset = random_dataset("small", SHAPES["small"])
     form, first = growth.build(dataset, 0, CPU), batch.batches(dataset, CPU)[0]
-    forward, by_outputs, by_hidden = 3 + 1, 1 + 4 + 3 + 6, 2 + 3  # products with a bias, passes; further products
-    by_weights, adam = 3 + 3 + 2 + 4, 2  # products, sums, joined, divided by N; its counter and itself
+    forward, by_outputs, by_hidden = 3 + 2 + 2 + 1, 3 + 2 + 1, 2 + 1 + 1 + 1  # products, passes, on weights; products
+    by_weights, adam = 3 + 3 + 2 + 2 + 4, 2  # products, sums, factors, joined, scaled; its counter and itself
     whole, of_q = breakdown.operations(form, first)
     assert of_q == 50 * (forward + by_outputs + by_hidden + by_weights + adam) + 2  # g and u, turned once
     with breakdown.Operations() as rest:
