@@ -9,6 +9,7 @@ additions and multiplications of its dense products, its operations (each takes 
 machine's own rates in one large product and in a copy.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest import mock
@@ -107,12 +108,13 @@ def tree(table: pd.DataFrame) -> str:
 
 def dense_flop(form: Ours, batch: tuple[torch.Tensor, torch.Tensor]) -> int:
     """Additions and multiplications of a batch's dense products; those with the sparse graphs are passed over."""
-    passed = mock.patch.object(graphs._Propagate, "apply", lambda x, graph: x)
+    passed = mock.patch.object(graphs, "_product", lambda matrix, x: torch.zeros_like(x))
 
-    def in_place(total: tuple, a: tuple, b: tuple, **_: object) -> int:  # SoloSim's, which torch's own list lacks
-        return 2 * a[0] * a[1] * b[1]
+    def in_place(total: tuple, a: tuple, b: tuple, **_: object) -> int:  # SoloSim's and q's
+        return 2 * math.prod(a) * b[-1]
 
-    with passed, FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as counter:
+    lacking = dict.fromkeys((torch.ops.aten.addmm_, torch.ops.aten.baddbmm_), in_place)
+    with passed, FlopCounterMode(display=False, custom_mapping=lacking) as counter:
         step(form, *batch)
     return counter.get_total_flops()
 

@@ -43,17 +43,48 @@ def _csr(matrix: sp.sparray) -> Tensor:
         )
 
 
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    """A x for A in CSR. On a CPU as a weighted sum of embeddings, a kernel several times as fast as CSR's own."""
+    if x.device.type != "cpu":
+        return matrix @ x
+    rows, columns, values = matrix.crow_indices(), matrix.col_indices(), matrix.values()
+    return F.embedding_bag(
+        columns, x.contiguous(), rows, mode="sum", per_sample_weights=values, include_last_offset=True
+    )
+
+
 class _Propagate(torch.autograd.Function):
-    """y = A x with the gradient Aᵀ g, which for a symmetric A is the same fast product."""
+    """y = A x with the gradient Aᵀ g."""
 
     @staticmethod
     def forward(ctx, x: Tensor, graph: Graph) -> Tensor:
         ctx.graph = graph
-        return graph.matrix @ x
+        return _product(graph.matrix, x)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
-        return ctx.graph.transposed @ grad.contiguous(), None
+        return _product(ctx.graph.transposed, grad), None
+
+
+def _powers(matrix: Tensor, x: Tensor, layers: int) -> Tensor:
+    """Σ_{l=0..L} A^l x by Horner's rule, x + A (x + A (x + ...))."""
+    total = x
+    for _ in range(layers):
+        total = _product(matrix, total).add_(x)
+    return total
+
+
+class _LayerSum(torch.autograd.Function):
+    """Σ_l A^l x with the gradient Σ_l (Aᵀ)^l g."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, graph: Graph, layers: int) -> Tensor:
+        ctx.graph, ctx.layers = graph, layers
+        return _powers(graph.matrix, x, layers)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple:
+        return _powers(ctx.graph.transposed, grad, ctx.layers), None, None
 
 
 def propagate(graph: Graph, x: Tensor) -> Tensor:
@@ -63,11 +94,7 @@ def propagate(graph: Graph, x: Tensor) -> Tensor:
 
 def layer_sum(graph: Graph, x: Tensor, layers: int) -> Tensor:
     """Σ_{l=0..L} A^l x, Eqs. (6, 7), shape (nodes, d). LightGCN's mean is this over L + 1."""
-    total = x
-    for _ in range(layers):
-        x = propagate(graph, x)
-        total = total + x
-    return total
+    return _LayerSum.apply(x, graph, layers) if layers else x
 
 
 def bipartite(pairs: np.ndarray, n_users: int, n_items: int, normalisation: str = "symmetric") -> Graph:

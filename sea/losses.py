@@ -5,13 +5,14 @@ of rows, and CLUB's average over all pairs is a matter of two moments.
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sea.blocks import row_blocks
+
+SHARE, LEAST = 1 / 16, 64  # of the contrast's blocks, see `row_blocks`; measured on a CPU
 
 
 def bpr(positive: Tensor, negative: Tensor, log_base: float = math.e) -> Tensor:
@@ -39,47 +40,53 @@ def squared_norm(*tables: Tensor) -> Tensor:
     return sum(table.square().sum() for table in tables) / 2
 
 
-def _logits(anchor: Tensor, other: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of the anchor's rows and their products with all of `other`, each in the memory of the one before."""
-    memory = None
-    for rows in row_blocks(len(anchor), len(other), anchor.device):
-        memory = anchor.new_empty(rows.stop, len(other)) if memory is None else memory[: rows.stop - rows.start]
-        yield rows, torch.mm(anchor[rows], other.T, out=memory)
+class _LogPartition(torch.autograd.Function):
+    """mean_i log Σ_j exp(a_i·o_j / τ) of rows no longer than 1, value and gradients in one streaming pass over i.
 
-
-class _Contrast(torch.autograd.Function):
-    """-mean_i log softmax_j(a_i·o_j / τ) at j = i, value and gradients in one streaming pass over rows.
-
-    Only O(N d) is kept for the backward pass. `other` may have 2N rows; a_i is then not compared with row N + i.
+    Only O(N d) is kept for the backward pass. Row i does not see j = `apart` + i, if that is given. Powers are of
+    two, which take half the time of those of e: exp(x/τ) is 2^(c x) with c = 1 / (τ ln 2). Up to c = `SAFE` no sum
+    of them leaves a float's range; beyond, each row's largest logit is taken off first.
     """
 
+    SAFE = 64
+
     @staticmethod
-    def forward(ctx, anchor: Tensor, other: Tensor, tau: float) -> Tensor:
-        n = len(anchor)
-        wanted = any(ctx.needs_input_grad)
-        anchor = anchor / tau
+    def forward(ctx, anchor: Tensor, other: Tensor, tau: float, apart: int | None = None) -> Tensor:
+        n, c = len(anchor), 1 / (tau * math.log(2))
+        scaled, columns = anchor * c, other.T.contiguous()
+        partition, peak = anchor.new_empty(n, 1), anchor.new_zeros(n, 1)
         grad_anchor, grad_other = torch.empty_like(anchor), torch.zeros_like(other)
-        total = anchor.new_zeros(())
-        for rows, logits in _logits(anchor, other):  # (b, N) or (b, 2N)
-            total -= logits.diagonal(rows.start).sum()
-            if len(other) > n:
-                logits.diagonal(n + rows.start).fill_(-torch.inf)
-            peak = logits.amax(1, keepdim=True)
-            weights = logits.sub_(peak).exp_()
-            partition = weights.sum(1, keepdim=True)
-            total += (partition.log() + peak).sum()
-            if wanted:  # weights / partition is the softmax over j; dividing the narrow factors is cheaper
-                grad_anchor[rows] = (weights @ other) / partition - other[rows]
-                grad_other.addmm_(weights.T, anchor[rows] / partition)
-        if wanted:
-            grad_other[:n] -= anchor
-            ctx.save_for_backward(grad_anchor / (n * tau), grad_other / n)
-        return total / n
+        memory = None
+        for rows in row_blocks(n, len(other), anchor.device, SHARE, LEAST):
+            memory = anchor.new_empty(rows.stop, len(other)) if memory is None else memory[: rows.stop - rows.start]
+            logits = torch.mm(scaled[rows], columns, out=memory)  # (b, N)
+            if apart is not None:
+                logits.diagonal(apart + rows.start).fill_(-torch.inf)
+            if c > _LogPartition.SAFE:
+                peak[rows] = logits.amax(1, keepdim=True)
+                logits.sub_(peak[rows])
+            weights = logits.exp2_()
+            partition[rows] = weights.sum(1, keepdim=True)
+            if any(ctx.needs_input_grad):  # weights / partition is the softmax; dividing the narrow factors is cheaper
+                grad_anchor[rows] = weights @ other
+                grad_other.addmm_(weights.T, anchor[rows] / partition[rows])
+        ctx.save_for_backward(grad_anchor / (partition * (n * tau)), grad_other / (n * tau))
+        return (partition.log2() + peak).mean() * math.log(2)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
         grad_anchor, grad_other = ctx.saved_tensors
-        return grad * grad_anchor, grad * grad_other, None
+        return grad * grad_anchor, grad * grad_other, None, None
+
+
+def _check_contrast(name: str, tau: float, **pair: Tensor) -> None:
+    if tau <= 0:
+        raise ValueError(f"'tau' needs to be above 0 in '{name}' (got {tau!r})")
+    (first, a), (second, b) = pair.items()
+    if a.shape != b.shape:
+        raise ValueError(
+            f"'{first}' and '{second}' need the same shape in '{name}' (got {tuple(a.shape)}, {tuple(b.shape)})"
+        )
 
 
 def solosim(anchor: Tensor, other: Tensor, tau: float = 0.2) -> Tensor:
@@ -92,13 +99,9 @@ def solosim(anchor: Tensor, other: Tensor, tau: float = 0.2) -> Tensor:
         anchor, other: the two modalities' generic parts, shape (N, d) each (the paper: text, image).
         tau: temperature, above 0.
     """
-    if tau <= 0:
-        raise ValueError(f"'tau' needs to be above 0 in 'solosim' (got {tau!r})")
-    if anchor.shape != other.shape:
-        raise ValueError(
-            f"'anchor' and 'other' need the same shape in 'solosim' (got {tuple(anchor.shape)}, {tuple(other.shape)})"
-        )
-    return _Contrast.apply(F.normalize(anchor, dim=1), F.normalize(other, dim=1), tau)
+    _check_contrast("solosim", tau, anchor=anchor, other=other)
+    anchor, other = F.normalize(anchor, dim=1), F.normalize(other, dim=1)
+    return _LogPartition.apply(anchor, other, tau) - (anchor * other).sum(1).mean() / tau
 
 
 def info_nce(a: Tensor, b: Tensor, tau: float = 0.2) -> Tensor:
@@ -120,38 +123,10 @@ def two_view_contrast(anchor: Tensor, other: Tensor, tau: float = 0.5) -> Tensor
 
     Source: Zhang et al., TKDE 2022; the form is Zhu et al.'s, arXiv 2006.04131, in one direction.
     """
-    if tau <= 0:
-        raise ValueError(f"'tau' needs to be above 0 in 'two_view_contrast' (got {tau!r})")
-    if anchor.shape != other.shape:
-        shapes = f"{tuple(anchor.shape)}, {tuple(other.shape)}"
-        raise ValueError(f"'anchor' and 'other' need the same shape in 'two_view_contrast' (got {shapes})")
+    _check_contrast("two_view_contrast", tau, anchor=anchor, other=other)
     anchor, other = F.normalize(anchor, dim=1), F.normalize(other, dim=1)
-    return _Contrast.apply(anchor, torch.cat([other, anchor]), tau)
-
-
-class _LogPartition(torch.autograd.Function):
-    """mean_i log Σ_j exp(a_i·o_j), value and gradients in one streaming pass over the anchors a, as in `_Contrast`."""
-
-    @staticmethod
-    def forward(ctx, anchor: Tensor, other: Tensor) -> Tensor:
-        n = len(anchor)
-        grad_anchor, grad_other = torch.empty_like(anchor), torch.zeros_like(other)
-        total = anchor.new_zeros(())
-        for rows, logits in _logits(anchor, other):
-            peak = logits.amax(1, keepdim=True)
-            weights = logits.sub_(peak).exp_()
-            partition = weights.sum(1, keepdim=True)
-            total += (partition.log() + peak).sum()
-            if any(ctx.needs_input_grad):
-                grad_anchor[rows] = (weights @ other) / partition
-                grad_other.addmm_(weights.T, anchor[rows] / partition)
-        ctx.save_for_backward(grad_anchor / n, grad_other / n)
-        return total / n
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple:
-        grad_anchor, grad_other = ctx.saved_tensors
-        return grad * grad_anchor, grad * grad_other
+    both = torch.cat([other, anchor])
+    return _LogPartition.apply(anchor, both, tau, len(anchor)) - (anchor * other).sum(1).mean() / tau
 
 
 def contrast_with_all(a: Tensor, b: Tensor, rows: Tensor, tau: float = 0.2) -> Tensor:
@@ -164,14 +139,9 @@ def contrast_with_all(a: Tensor, b: Tensor, rows: Tensor, tau: float = 0.2) -> T
         rows: indices, shape (batch,); a row that occurs twice counts twice.
         tau: temperature, above 0.
     """
-    if tau <= 0:
-        raise ValueError(f"'tau' needs to be above 0 in 'contrast_with_all' (got {tau!r})")
-    if a.shape != b.shape:
-        raise ValueError(
-            f"'a' and 'b' need the same shape in 'contrast_with_all' (got {tuple(a.shape)}, {tuple(b.shape)})"
-        )
-    anchor, other = F.normalize(F.embedding(rows, a), dim=1) / tau, F.normalize(b, dim=1)
-    return _LogPartition.apply(anchor, other) - (anchor * F.embedding(rows, other)).sum(1).mean()
+    _check_contrast("contrast_with_all", tau, a=a, b=b)
+    anchor, other = F.normalize(F.embedding(rows, a), dim=1), F.normalize(b, dim=1)
+    return _LogPartition.apply(anchor, other, tau) - (anchor * F.embedding(rows, other)).sum(1).mean() / tau
 
 
 def club(mu: Tensor, logvar: Tensor, unique: Tensor) -> Tensor:
@@ -271,22 +241,21 @@ class ConditionalGaussian(nn.Module):
     def _gradients(self, g: Tensor, u: Tensor) -> list[Tensor]:
         """Gradients of `negative_log_likelihood`, written out; g and u here of shape (heads, width, N).
 
-        With λ = logvar = tanh a, for each pair and column, up to the factor 1/N,
-        ∂/∂μ = (μ - u) e^-λ and ∂/∂a = (1 - (μ - u)² e^-λ) (1 - λ²) / 2.
+        With logvar = tanh a = 2 s - 1, s = σ(2 a), and w = e^(-2 s), for each pair and column, up to the factor e/N,
+        ∂/∂μ = (μ - u) w and ∂/∂a = -2 ((μ - u)² w - 1/e) s (1 - s).
         """
-        pairs = g.shape[-1]
         hidden = torch.baddbmm(self.bias1.mT, self.weight1.mT, g).relu_()  # (heads, 2 hidden, N)
         for_mu, for_logvar = hidden.chunk(2, dim=1)
-        error = torch.baddbmm(self.bias2[0].mT, self.weight2[0].mT, for_mu).sub_(u)
-        logvar = torch.baddbmm(self.bias2[1].mT, self.weight2[1].mT, for_logvar)
-        logvar.mul_(2).sigmoid_().mul_(2).sub_(1)  # the tanh, in less than half the time
-        by_mu = logvar.neg().exp_().mul_(error)
-        by_a = error.mul_(by_mu).sub_(1).mul_(logvar.square_().sub_(1)).div_(2)
-        by_hidden = torch.cat([self.weight2[0] @ by_mu, self.weight2[1] @ by_a], dim=1).mul_(hidden.sign())
+        error = torch.sub(self.bias2[0].mT, u).baddbmm_(self.weight2[0].mT, for_mu)
+        s = torch.baddbmm(2 * self.bias2[1].mT, 2 * self.weight2[1].mT, for_logvar).sigmoid_()
+        by_mu = s.mul(-2 / math.log(2)).exp2_().mul_(error)
+        by_a = torch.ops.aten.sigmoid_backward(error.mul_(by_mu).sub_(1 / math.e), s)  # less the factor -2
+        by_hidden = torch.cat([self.weight2[0] @ by_mu, -2 * self.weight2[1] @ by_a], dim=1)
+        by_hidden = torch.ops.aten.threshold_backward(by_hidden, hidden, 0)
         gradients = [
             g @ by_hidden.mT,
             by_hidden.sum(2, keepdim=True).mT,
-            torch.stack([for_mu @ by_mu.mT, for_logvar @ by_a.mT]),
-            torch.stack([by_mu.sum(2, keepdim=True).mT, by_a.sum(2, keepdim=True).mT]),
+            torch.stack([for_mu @ by_mu.mT, -2 * (for_logvar @ by_a.mT)]),
+            torch.stack([by_mu.sum(2, keepdim=True).mT, -2 * by_a.sum(2, keepdim=True).mT]),
         ]
-        return [gradient / pairs for gradient in gradients]
+        return [gradient * (math.e / g.shape[-1]) for gradient in gradients]

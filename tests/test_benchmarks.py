@@ -107,8 +107,8 @@ def test_a_breakdown_gives_each_part_its_forward_and_backward():
     assert set(table.index.unique("part")) == set(parts)
     assert table["percent"].sum() == pytest.approx(100)
     assert table.loc["optimiser"].index.str.contains("adam").any()
-    assert {"_Propagate", "_PropagateBackward"} <= set(table.loc["propagation"].index)
-    assert {"_Contrast", "_ContrastBackward"} <= set(table.loc["alignment"].index)
+    assert {"_LayerSum", "_LayerSumBackward"} <= set(table.loc["propagation"].index)
+    assert {"_LogPartition", "_LogPartitionBackward"} <= set(table.loc["alignment"].index)
     assert all(part in breakdown.tree(table) for part in parts)
 
 

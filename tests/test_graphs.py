@@ -36,6 +36,22 @@ def test_propagation_and_its_gradient_equal_the_dense_product(symmetric, generat
         assert torch.allclose(ours_grad, plain_grad, rtol=1e-12)
 
 
+@pytest.mark.parametrize("width", [1, 5, 64, 130])
+def test_a_step_in_single_precision_is_the_dense_product_also_of_nodes_without_edges_and_of_columns(width, generator):
+    dense = np.random.default_rng(0).random((9, 6)) * (np.random.default_rng(1).random((9, 6)) < 0.4)
+    dense[[0, 4, 8]] = 0
+    graph = Graph(dense.astype(np.float32))
+    wide = torch.randn(6, 3 * width, generator=generator, requires_grad=True)
+    weight = torch.randn(9, width, generator=generator)
+    stepped = propagate(graph, wide[:, width : 2 * width])
+    (stepped * weight).sum().backward()
+    x, expected = wide.detach().double()[:, width : 2 * width], torch.zeros(6, 3 * width, dtype=torch.float64)
+    expected[:, width : 2 * width] = torch.from_numpy(dense).T @ weight.double()
+    assert torch.allclose(stepped.double(), torch.from_numpy(dense) @ x, atol=1e-6)
+    assert torch.allclose(wide.grad.double(), expected, atol=1e-6)
+    assert torch.equal(stepped, propagate(graph, wide[:, width : 2 * width]))  # to the bit
+
+
 def test_a_graph_follows_its_module_in_precision():
     module = torch.nn.Module()
     module.graph = bipartite(np.array([[0, 0]]), 1, 1)

@@ -29,9 +29,25 @@ def dense_solosim(anchor, other, tau):
 @pytest.mark.parametrize("cells", [1, 70, 10_000])
 @pytest.mark.parametrize("tau", [0.01, 0.2])
 def test_streaming_solosim_equals_the_dense_form(generator, monkeypatch, cells, tau):
-    monkeypatch.setitem(blocks.CELLS, "cpu", cells)  # one row at a time, ragged blocks, one block
+    monkeypatch.setitem(blocks.CELLS, "cpu", 16 * cells)  # one row at a time, ragged blocks, one block
+    monkeypatch.setattr(losses, "LEAST", 1)
     anchor, other = rows(31, 5, generator), rows(31, 5, generator)
     same_value_and_gradients(losses.solosim(anchor, other, tau), dense_solosim(anchor, other, tau), anchor, other)
+
+
+@pytest.mark.parametrize("tau", [1e-3, 0.0226, 0.0224, 5.0])
+def test_no_temperature_leaves_the_range_of_single_precision(generator, tau):
+    anchor, other = rows(31, 5, generator), rows(31, 5, generator)
+    with torch.no_grad():
+        other[:16] = anchor[:16]  # cosines of 1, logits of 1/τ
+        other[16:20] = -anchor[16:20]
+    expected = dense_solosim(anchor, other, tau)
+    expected_grad = torch.autograd.grad(expected, anchor)[0]
+    single = anchor.detach().float().requires_grad_()
+    ours = losses.solosim(single, other.detach().float(), tau)
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
+    grad = torch.autograd.grad(ours, single)[0]
+    assert torch.allclose(grad.double(), expected_grad, rtol=1e-3, atol=1e-5 * float(expected_grad.abs().max()))
 
 
 def test_info_nce_is_the_mean_of_both_directions(generator):
