@@ -107,8 +107,9 @@ def test_a_breakdown_gives_each_part_its_forward_and_backward():
     assert set(table.index.unique("part")) == set(parts)
     assert table["percent"].sum() == pytest.approx(100)
     assert table.loc["optimiser"].index.str.contains("adam").any()
-    assert {"_LayerSum", "_LayerSumBackward"} <= set(table.loc["propagation"].index)
-    assert {"_LogPartition", "_LogPartitionBackward"} <= set(table.loc["alignment"].index)
+    for part in ("propagation", "alignment"):  # both have an autograd function of sea's own
+        names = set(table.loc[part].index)
+        assert any(f"{name}Backward" in names for name in names)
     assert all(part in breakdown.tree(table) for part in parts)
 
 
