@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sea import graphs
 from sea.data import OFFICIAL_WIDTHS, Dataset
 from sea.machine import default_device, environment
 
@@ -96,8 +97,9 @@ def options(documentation: str) -> argparse.ArgumentParser:
 
 
 def start(arguments: argparse.Namespace) -> tuple[torch.device, dict[str, object]]:
-    """Set the threads; say and return where it runs: the device, and what describes the machine."""
+    """Set the threads, keep no item graph; say and return where it runs: the device, and what describes the machine."""
     torch.set_num_threads(arguments.threads)
+    graphs.KEPT = None  # it would be timed once alone
     device = torch.device(default_device(arguments.device))
     machine = {"cpu": cpu(), "cores": os.cpu_count(), **environment(device)}
     machine["load"] = round(os.getloadavg()[0], 1)  # of other jobs, at the start: above 0 it blurs all that follows

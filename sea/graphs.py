@@ -1,6 +1,10 @@
 """The graphs that SEA and its baselines propagate on, in compressed rows (CSR), built in blocks."""
 
+import hashlib
+import json
 import warnings
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sea.blocks import row_blocks
+from sea.data import DATA
+from sea.files import DamagedFile, load_tensors, save_tensors
 
 
 class Graph(nn.Module):
@@ -273,13 +279,47 @@ def directed(neighbours: Tensor, values: Tensor) -> sp.csr_array:
     return sp.csr_array((weights[kept].astype(np.float32), (rows, index[kept])), shape=(len(index), len(index)))
 
 
+KEPT: Path | None = DATA / "graphs"
+"""Where `kept_nearest` keeps what it found; None: nowhere."""
+WORTH = 1 << 33
+"""Multiplications, n² d, from which on a search is worth a file: a tenth of a second's."""
+NEAREST_REVISION = 1
+"""Raised when `nearest` finds other neighbours than before."""
+
+
+def kept_nearest(features: Tensor, k: int = 10) -> Tensor:
+    """`nearest` of features that do not change from run to run, read from a file where it was found before.
+
+    The file is named after all that the neighbours depend on: the features' own bytes, k, `NEAREST_REVISION`, and what
+    decides between rows that are equally near but for rounding. A damaged one is made anew; where none can be
+    written, none is.
+    """
+    n, width = features.shape
+    if KEPT is None or n * n * width < WORTH:
+        return nearest(features, k)
+    values = features.detach().cpu().contiguous()
+    rounding = torch.__version__, features.device.type, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    stated = json.dumps([str(values.dtype), list(values.shape), k, n <= EXACT, NEAREST_REVISION, *rounding])
+    digest = hashlib.sha256(stated.encode())
+    digest.update(values.view(torch.uint8).numpy())
+    path = KEPT / f"{digest.hexdigest()[:32]}.safetensors"
+    try:
+        return load_tensors(path)[0]["neighbours"].to(features.device)
+    except DamagedFile:
+        found = nearest(features, k)
+    with suppress(OSError):
+        KEPT.mkdir(parents=True, exist_ok=True)
+        save_tensors(path, {"neighbours": found}, {"of": stated})
+    return found
+
+
 def knn(features: Tensor, k: int = 10, weighted: bool = False) -> sp.csr_array:
     """The frozen item graph of one modality: edges to the `nearest`, D^-½ A D^-½, Eqs. (9, 10).
 
     D holds row sums, of the edges' weights: 1 each, so that every edge ends up as 1/k, or the cosines if
     `weighted` (LATTICE's, MICRO's and MGCN's graph). An all-zero feature row keeps itself alone, with weight 1.
     """
-    neighbours = nearest(features, k)
+    neighbours = kept_nearest(features, k)
     found = neighbours.clamp(min=0)
     values = cosines(features, found) if weighted else torch.ones_like(found, dtype=torch.float64)
     values = torch.where(neighbours < 0, 0, values)

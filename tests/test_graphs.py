@@ -113,3 +113,65 @@ def test_many_rows_are_searched_among_the_likely_ones(monkeypatch, generator):
         without.setitem(sys.modules, "faiss", None)
         with pytest.raises(ValueError, match=r"needs at most 1000 rows .* extra 'scale' \(got 1200\)$"):
             nearest(features, 6)
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    """A folder for neighbours, in which any search is worth a file, and a list of the searches."""
+    searches = []
+    monkeypatch.setattr(graphs, "KEPT", tmp_path / "graphs")
+    monkeypatch.setattr(graphs, "WORTH", 0)
+    monkeypatch.setattr(graphs, "nearest", lambda *asked: searches.append(asked) or nearest(*asked))
+    return tmp_path / "graphs", searches
+
+
+def test_neighbours_are_searched_once_and_are_those_of_a_search(kept, generator):
+    folder, searches = kept
+    features = torch.randn(30, 5, generator=generator)
+    features[3] = 0
+    expected = nearest(features, 4)
+    for _ in range(2):
+        assert torch.equal(graphs.kept_nearest(features, 4), expected)
+        assert (knn(features.clone(), 4).toarray() > 0).sum() == (expected >= 0).sum()
+    assert len(searches) == len(list(folder.iterdir())) == 1
+
+
+def test_other_features_or_another_k_are_searched_for_anew(kept, generator, monkeypatch):
+    folder, searches = kept
+    features = torch.randn(30, 5, generator=generator)
+    changed = features.clone()
+    changed[29, 4] = changed[29, 4].nextafter(torch.tensor(9.0))
+    for x, k in ((features, 4), (features, 5), (changed, 4), (features.double(), 4), (features.view(50, 3), 4)):
+        assert torch.equal(graphs.kept_nearest(x, k), nearest(x, k))
+    monkeypatch.setattr(graphs, "NEAREST_REVISION", graphs.NEAREST_REVISION + 1)
+    graphs.kept_nearest(features, 4)
+    assert len(searches) == len(list(folder.iterdir())) == 6
+
+
+@pytest.mark.parametrize("damage", [lambda old: b"", lambda old: old[:-9], lambda old: old[:-1] + bytes([old[-1] ^ 1])])
+def test_damaged_neighbours_are_made_anew(kept, generator, damage):
+    folder, searches = kept
+    features = torch.randn(30, 5, generator=generator)
+    expected = graphs.kept_nearest(features, 4)
+    (path,) = folder.iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    for _ in range(2):
+        assert torch.equal(graphs.kept_nearest(features, 4), expected)
+    assert len(searches) == 2
+
+
+def test_without_a_place_for_neighbours_they_are_searched_for(kept, generator, monkeypatch):
+    folder, searches = kept
+    features = torch.randn(30, 5, generator=generator)
+    folder.write_text("a file where the folder would be")
+    for place in (folder, None):
+        monkeypatch.setattr(graphs, "KEPT", place)
+        assert torch.equal(graphs.kept_nearest(features, 4), nearest(features, 4))
+    assert len(searches) == 2
+
+
+def test_a_small_search_leaves_no_file(kept, generator, monkeypatch):
+    folder, _ = kept
+    monkeypatch.setattr(graphs, "WORTH", 30 * 30 * 5 + 1)
+    graphs.kept_nearest(torch.randn(30, 5, generator=generator), 4)
+    assert not folder.exists()
