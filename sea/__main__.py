@@ -1,13 +1,13 @@
 """The command line of the notebooks: what run_all.sh calls."""
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sea.data import Dataset
     from sea.execute import Outcome
 
 REPOSITORY = Path(__file__).parents[1]
@@ -34,7 +34,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--profile",
         default="default",
         choices=PROFILES,
-        help="how long to train, on how many seeds, and whether to tune",
+        help="how long to train, on how many seeds, and whether to tune; quick is two epochs with one seed, on a small "
+        "sample where the dataset has more than 200 users, to see that everything runs: it says nothing about models",
     )
     add("--models", default="", metavar="BPR,SEA", help="the models that are compared (default: all)")
     add("--seeds", type=_positive, default=0, metavar="N", help="number of seeds (default: the profile's)")
@@ -47,7 +48,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="trainings at a time (default: one a core; 1 on a GPU)",
     )
     add("--only", type=_chosen, default=notebooks(), metavar="01,03", help="these notebooks alone")
-    add("--out", type=Path, metavar="DIR", help="where to write (default: figures/DATASET)")
+    add("--out", type=Path, metavar="DIR", help="where to write (default: figures/DATASET, figures/DATASET-quick)")
     options = parser.parse_args(arguments)
     if options.dataset != "planted":
         folders = [Path(options.dataset), REPOSITORY / "data" / options.dataset]
@@ -55,7 +56,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if found is None:
             parser.error(f"--dataset needs to be planted, a folder or one under data/ (got {options.dataset!r})")
         options.dataset = str(found)
-    options.out = (options.out or REPOSITORY / "figures" / Path(options.dataset).name).resolve()
+    suffix = "-quick" if options.profile == "quick" else ""  # a quick look leaves results alone
+    options.out = (options.out or REPOSITORY / "figures" / (Path(options.dataset).name + suffix)).resolve()
     return options
 
 
@@ -86,12 +88,14 @@ def main() -> int:
     import joblib
 
     from sea.data import DataError, load
-    from sea.execute import Outcome, cpu_seconds, execute
+    from sea.execute import Outcome, execute
     from sea.machine import default_device
     from sea.study import chosen_models
 
     try:
-        load(options.dataset)
+        world = load(options.dataset)
+        if options.profile == "quick" and options.dataset != "planted":
+            options.dataset = _small(world, options.dataset)
         device = default_device(options.device)
         chosen_models(options.models)
     except (DataError, ValueError) as error:
@@ -106,7 +110,6 @@ def main() -> int:
         "device": device,
         "runs": str(REPOSITORY / "data" / "runs"),
     }
-    os.environ["TQDM_DISABLE"] = "1"  # in the kernels: a bar would fill the notebook's output
     alone = [path for path in options.only if path.stem in ALONE]
     beside = [path for path in options.only if path not in alone]
     at_once = min(2, jobs)
@@ -114,7 +117,9 @@ def main() -> int:
     if not any(outcome.status == "interrupted" for outcome in outcomes.values()):
         outcomes |= execute(alone, parameters | {"jobs": jobs}, options.out, 1)
     found = {path.stem: outcomes.get(path, Outcome("not run")) for path in options.only}
-    total = Outcome("", (time.perf_counter() - start) / 60, cpu_seconds())
+    cpu = time.process_time() + sum(one.cpu or 0 for one in found.values())
+    cpu += max(one.imports for one in found.values())
+    total = Outcome("", (time.perf_counter() - start) / 60, cpu)
     rows = [_row(name, outcome) for name, outcome in (*found.items(), ("total", total))]
     _print_table([["notebook", "status", "minutes", "CPU s", "log"], *rows])
     statuses = {outcome.status for outcome in found.values()}
@@ -123,6 +128,20 @@ def main() -> int:
         return 130
     print(f"Figures and tables: {options.out}")
     return 1 if "failed" in statuses else 0
+
+
+def _small(world: "Dataset", folder: str) -> str:
+    """The folder of a sample for a quick look, made where there is none yet; `folder` itself if the set is small."""
+    from sea.study import SAMPLE_USERS, sample
+
+    if world.n_users <= SAMPLE_USERS:
+        return folder
+    kept = REPOSITORY / "data" / "compact" / f"{world.name}-{world.checksum[:12]}"
+    small = sample(world)
+    if not kept.exists():
+        small.save(kept)
+    print(f"Quick look at a {small.warning} ({small.n_items:,} items, {len(small.interactions):,} interactions)")
+    return str(kept)
 
 
 def _row(name: str, outcome: "Outcome") -> list[str]:

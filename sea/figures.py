@@ -1,6 +1,7 @@
 """One style, and one way to leave a figure or a table behind: with its data and its provenance beside it."""
 
 import json
+import sys
 import textwrap
 import time
 from pathlib import Path
@@ -21,7 +22,10 @@ def style() -> None:
 
 
 def save(fig: Figure, name: str, out: str | Path, data: pd.DataFrame, provenance: dict) -> None:
-    """Write NAME.pdf, NAME.png, the plotted numbers as NAME.csv and NAME.json with the provenance into `out`."""
+    """Write NAME.pdf, NAME.png, the plotted numbers as NAME.csv and NAME.json with the provenance into `out`.
+
+    In a notebook the picture that was written is shown, and the figure closed: drawing it again would take as long.
+    """
     folder = _stamp(name, out, provenance)
     if provenance.get("warning"):
         lines = textwrap.fill(provenance["warning"], int(22 * fig.get_figwidth()))
@@ -31,6 +35,11 @@ def save(fig: Figure, name: str, out: str | Path, data: pd.DataFrame, provenance
     fig.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
     fig.savefig(folder / f"{name}.png", metadata={"Software": None})
     data.to_csv(folder / f"{name}.csv", float_format="%.8g")
+    plt.close(fig)
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from IPython.display import Image, display
+
+        display(Image(folder / f"{name}.png", width=int(110 * fig.get_figwidth())))
 
 
 def save_table(table: pd.DataFrame, name: str, out: str | Path, provenance: dict, digits: int = 4) -> None:

@@ -1,5 +1,6 @@
 """Studies: which runs answer a question, which settings validation selects, and what the runs say."""
 
+import contextlib
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from sea.data import DataError, Dataset
 from sea.models import MODELS
 from sea.records import RUNS, Record, Settings
 from sea.runs import run_many
@@ -22,13 +24,16 @@ BUDGET = 12
 SEARCH_SEEDS, SEARCH_SECONDS = 3, 60
 """Seeds that judge a point where the median training takes less than so many seconds; elsewhere one seed does."""
 PROFILES = {
-    "quick": {"epochs": 3, "patience": 10, "lr": 1e-3, "seeds": 1, "tune": False},
+    "quick": {"epochs": 2, "patience": 10, "lr": 1e-3, "seeds": 1, "tune": False},
     "default": {"epochs": 200, "patience": 10, "lr": 1e-3, "seeds": 3, "tune": False},
     "published": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 1, "tune": False},
     "paper": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 5, "tune": True},
 }
 """What a profile sets, the same for every model. `lr` None means each model's published one; `tune`, that each
 model's `points` are searched first."""
+
+SAMPLE_USERS = 200
+"""How many users `sample` keeps."""
 
 Variants = dict[str, tuple[str, dict]]
 """By label: a model's name, and the settings that differ from the model's own."""
@@ -79,6 +84,18 @@ def chosen_models(names: str = "") -> list[str]:
         if name not in MODELS:
             raise ValueError(f"'models' needs names among {', '.join(MODELS)} (got {name!r})")
     return chosen
+
+
+def sample(dataset: Dataset) -> Dataset:
+    """The compact sample for a quick look, at most `SAMPLE_USERS` users: the 5-core of them, or the largest there is.
+
+    Raises:
+        DataError: a split of the sample would be empty.
+    """
+    for core in (5, 4, 3, 2):
+        with contextlib.suppress(DataError):
+            return dataset.compact(SAMPLE_USERS, core)
+    return dataset.compact(SAMPLE_USERS, 1)
 
 
 def plan(models: Iterable[str], dataset: str, profile: str, seeds: int = 0, device: str = "auto") -> list[Settings]:

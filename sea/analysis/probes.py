@@ -78,31 +78,33 @@ def _ridge(x: np.ndarray, y: np.ndarray, new: np.ndarray, kernel: str) -> np.nda
     mean, scale = x.mean(0), x.std(0)
     scale = np.where(scale > 0, scale, 1)
     x, new = (x - mean) / scale, (new - mean) / scale
-    gram, cross = _kernel(x, x, kernel), _kernel(new, x, kernel)  # (n, n), (n_new, n)
-    cross = cross - cross.mean(1, keepdims=True) - gram.mean(0) + gram.mean()
-    gram = gram - gram.mean(0) - gram.mean(1, keepdims=True) + gram.mean()
-    values, vectors = np.linalg.eigh(gram)
-    values = values.clip(0)
-    penalties = PENALTIES * values.mean()
+    if kernel == "linear":  # the products' eigenvectors, from the fewer columns
+        vectors, roots, axes = np.linalg.svd(x, full_matrices=False)
+        values, read = roots**2, new @ axes.T * roots  # (k,), (n_new, k)
+    else:
+        gram, cross = _kernel(x, x), _kernel(new, x)  # (n, n), (n_new, n)
+        cross = cross - cross.mean(1, keepdims=True) - gram.mean(0) + gram.mean()
+        gram = gram - gram.mean(0) - gram.mean(1, keepdims=True) + gram.mean()
+        values, vectors = np.linalg.eigh(gram)
+        values, read = values.clip(0), cross @ vectors
+    penalties = PENALTIES * values.sum() / len(x)
     rotated = vectors.T @ (y - y.mean(0))
-    errors = [_leave_one_out(values, vectors, rotated, y - y.mean(0), penalty) for penalty in penalties]
+    errors = _leave_one_out(values, vectors, rotated, y - y.mean(0), penalties)
     chosen = penalties[np.argmin(errors, axis=0)]  # (r,)
-    return y.mean(0) + cross @ vectors @ (rotated / (values[:, None] + chosen))
+    return y.mean(0) + read @ (rotated / (values[:, None] + chosen))
 
 
 def _leave_one_out(
-    values: np.ndarray, vectors: np.ndarray, rotated: np.ndarray, y: np.ndarray, penalty: float
+    values: np.ndarray, vectors: np.ndarray, rotated: np.ndarray, y: np.ndarray, penalties: np.ndarray
 ) -> np.ndarray:
-    """Mean squared leave-one-out residual of each target: e_i / (1 - 1/n - H_ii), the 1/n for the intercept."""
-    shrink = values / (values + penalty)
-    residual = y - vectors @ (shrink[:, None] * rotated)
-    leverage = (vectors**2) @ shrink + 1 / len(y)
-    return ((residual / (1 - leverage)[:, None]) ** 2).mean(0)
+    """Mean squared leave-one-out residuals, shape (penalties, r): e_i / (1 - 1/n - H_ii), the 1/n for the intercept."""
+    shrink = values[:, None] / (values[:, None] + penalties)  # (k, penalties)
+    kept = 1 - (vectors**2) @ shrink - 1 / len(y)  # (n, penalties)
+    residuals = (y - vectors @ (one[:, None] * rotated) for one in shrink.T)
+    return np.stack([((e / k[:, None]) ** 2).mean(0) for e, k in zip(residuals, kept.T)])
 
 
-def _kernel(a: np.ndarray, b: np.ndarray, kernel: str) -> np.ndarray:
-    if kernel == "linear":
-        return a @ b.T
+def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     return np.exp(-squares.clip(0) / (16 * a.shape[1]))
 
