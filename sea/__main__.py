@@ -118,7 +118,6 @@ def main() -> int:
         outcomes |= execute(alone, parameters | {"jobs": jobs}, options.out, 1)
     found = {path.stem: outcomes.get(path, Outcome("not run")) for path in options.only}
     cpu = time.process_time() + sum(one.cpu or 0 for one in found.values())
-    cpu += max(one.imports for one in found.values())
     total = Outcome("", (time.perf_counter() - start) / 60, cpu)
     rows = [_row(name, outcome) for name, outcome in (*found.items(), ("total", total))]
     _print_table([["notebook", "status", "minutes", "CPU s", "log"], *rows])

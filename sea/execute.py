@@ -3,19 +3,30 @@
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
+import threading
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, TextIO
 
-from sea import kernels
-
 EVERY = 10  # seconds between two looks at how far the trainings are
+ENVIRONMENT = {
+    "TQDM_DISABLE": "1",  # a bar would fill the notebook's output
+    "OMP_NUM_THREADS": "1",  # threads that wait for one another take CPU time; trainings say how many they want
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+"""What the kernels are told, unless the reader has said otherwise."""
+
+QUIET = "--IPKernelApp.log_level=CRITICAL"  # a kernel that is told to end may call that an error of its own
 
 
 class Outcome(NamedTuple):
@@ -25,7 +36,6 @@ class Outcome(NamedTuple):
     minutes: float | None = None
     cpu: float | None = None  # seconds
     log: str = ""
-    imports: float = 0.0  # CPU seconds, spent once for all notebooks
 
 
 def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dict[Path, Outcome]:
@@ -39,27 +49,19 @@ def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dic
     Returns:
         For each notebook that was begun its `Outcome`, of status "done", "failed" or "interrupted".
     """
-    told: dict[Path, str] = {}
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     waiting = sorted(paths, key=lambda path: _seconds_before(out / "notebooks" / path.name), reverse=True)
     running, outcomes = {}, {}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(kernels.PRELOAD)
-    for name, value in kernels.ENVIRONMENT.items():
-        os.environ.setdefault(name, value)  # before the server of the kernels starts
-    with ExitStack() as pools:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(at_once, context, initializer=_ignore_signals) as pool:
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
                     path = waiting.pop(0)
-                    print(f"{path.stem} ...", flush=True)
-                    pool = pools.enter_context(ProcessPoolExecutor(1, context, initializer=_ignore_signals))
-                    future = pool.submit(_execute, path, parameters, out)
-                    pool.shutdown(wait=False)  # no other task: its process ends with this one
-                    running[future] = path
-                for future in wait(running, EVERY, FIRST_COMPLETED).done:
+                    running[pool.submit(_execute, path, parameters, out, EVERY)] = path
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
                     outcomes[running.pop(future)] = _outcome(future, "failed")
-                for path in running.values():
-                    _tell_progress(path, out, told)
         except KeyboardInterrupt:
             for process in multiprocessing.active_children():
                 process.terminate()
@@ -75,21 +77,6 @@ def _seconds_before(executed: Path) -> float:
         return 0.0
 
 
-def _partial(out: Path, path: Path) -> Path:
-    return out / f".partial-{path.stem}"
-
-
-def _tell_progress(path: Path, out: Path, told: dict[Path, str]) -> None:
-    """Print the line that a notebook's trainings keep about the time left, when it changed."""
-    try:
-        line = (_partial(out, path) / "progress").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return
-    if line != told.get(path):
-        print(f"  {path.stem}: {line}", flush=True)
-    told[path] = line
-
-
 def _ignore_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -102,16 +89,23 @@ def _outcome(future: Future, if_killed: str) -> Outcome:
         return Outcome(if_killed, log="its process was killed")
 
 
-def _execute(path: Path, parameters: dict, out: Path) -> Outcome:
+def cpu_seconds() -> float:
+    """CPU time of this process and of all that it started and that have ended, theirs included."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in usage)
+
+
+def _execute(path: Path, parameters: dict, out: Path, every: float) -> Outcome:
     """Execute one notebook beside its destination, and move what it made there only if all of it succeeded."""
-    start = time.perf_counter()
-    partial, log = _partial(out, path), out / "notebooks" / f"{path.stem}.log"
+    start, spent = time.perf_counter(), cpu_seconds()
+    print(f"{path.stem} ...", flush=True)
+    partial, log = out / f".partial-{path.stem}", out / "notebooks" / f"{path.stem}.log"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     log.parent.mkdir(exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt
     try:
-        with log.open("w", encoding="utf-8") as stream:
+        with log.open("w", encoding="utf-8") as stream, _progress(path.stem, partial / "progress", every):
             status = _execute_beside(path, parameters, partial, stream)
     except KeyboardInterrupt:
         status = "interrupted"
@@ -125,17 +119,17 @@ def _execute(path: Path, parameters: dict, out: Path) -> Outcome:
         for made in partial.iterdir():
             os.replace(made, (log.parent if made.suffix == ".ipynb" else out) / made.name)
     shutil.rmtree(partial)
-    return Outcome(status, (time.perf_counter() - start) / 60, kernels.cpu_seconds(), str(log), kernels.IMPORTS)
+    return Outcome(status, (time.perf_counter() - start) / 60, cpu_seconds() - spent, str(log))
 
 
 def _execute_beside(path: Path, parameters: dict, partial: Path, stream: TextIO) -> str:
     import papermill
+    from traitlets.config import Config
 
-    os.environ["SEA_PROGRESS"] = str(partial / "progress")  # the kernel's, from here on
     try:
         known = papermill.inspect_notebook(path)
         given = {name: value for name, value in (parameters | {"out": str(partial)}).items() if name in known}
-        with kernels.kernel(path.parent) as running:
+        with TemporaryDirectory(prefix="sea-") as sockets:  # of this kernel alone: no open port
             papermill.execute_notebook(
                 path,
                 partial / path.name,
@@ -144,9 +138,36 @@ def _execute_beside(path: Path, parameters: dict, partial: Path, stream: TextIO)
                 progress_bar=False,
                 stdout_file=stream,
                 stderr_file=stream,
-                km=running,
+                config=Config(
+                    KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"},
+                    NotebookClient={"extra_arguments": [QUIET]},
+                ),
             )
     except Exception:
         traceback.print_exc(file=stream)
         return "failed"
     return "done"
+
+
+@contextmanager
+def _progress(name: str, path: Path, every: float) -> Iterator[None]:
+    """Print the line that a notebook's trainings keep in `path` about the time left, when it changed."""
+    done = threading.Event()
+    os.environ["SEA_PROGRESS"] = str(path)
+
+    def relay() -> None:
+        seen = ""
+        while not done.wait(every):
+            line = path.read_text(encoding="utf-8") if path.exists() else ""
+            if line != seen:
+                print(f"  {name}: {line}", flush=True)
+            seen = line
+
+    thread = threading.Thread(target=relay)
+    thread.start()
+    try:
+        yield
+    finally:
+        del os.environ["SEA_PROGRESS"]
+        done.set()
+        thread.join()
