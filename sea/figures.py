@@ -30,8 +30,9 @@ def save(fig: Figure, name: str, out: str | Path, data: pd.DataFrame, provenance
     if provenance.get("warning"):
         lines = textwrap.fill(provenance["warning"], int(22 * fig.get_figwidth()))
         fig.supxlabel(lines, x=0.01, ha="left", fontsize=6, color="0.3")  # the layout makes room for it
-    fig.draw_without_rendering()
-    fig.set_layout_engine("none")  # one layout for both files and the notebook, solved once
+    if layout := fig.get_layout_engine():
+        layout.execute(fig)
+    fig.set_layout_engine("none")  # one layout for both files, solved once
     fig.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
     fig.savefig(folder / f"{name}.png", metadata={"Software": None})
     data.to_csv(folder / f"{name}.csv", float_format="%.8g")
