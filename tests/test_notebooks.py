@@ -14,6 +14,7 @@ import pytest
 
 import sea.__main__ as main
 from sea import execute
+from sea.data import load, planted
 from sea.study import PROFILES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -84,7 +85,7 @@ def test_every_figure_has_its_four_files_and_every_table_its_own(quick):
 
 
 def book(path: Path, *sources: str) -> Path:
-    cells = [nbformat.v4.new_code_cell("out = '.'", metadata={"tags": ["parameters"]})]
+    cells = [nbformat.v4.new_code_cell("out = '.'\ndataset = 'planted'", metadata={"tags": ["parameters"]})]
     cells += [nbformat.v4.new_code_cell(source) for source in sources]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
@@ -114,6 +115,65 @@ def test_a_kernel_keeps_its_own_messages_to_itself(tmp_path):
     ask = "from ipykernel.kernelapp import IPKernelApp; assert IPKernelApp.instance().log_level == 50"
     path = book(tmp_path / "01_ask.ipynb", ask)
     assert execute.execute([path], {}, tmp_path / "out", at_once=1)[path][0] == "done"
+
+
+BURN = """
+import time
+from joblib import Parallel, delayed
+def burn(seconds):
+    while time.process_time() < seconds:
+        pass
+Parallel(2)(delayed(burn)(3) for _ in range(2));
+"""
+SERVER = """
+import multiprocessing
+work = "while __import__('time').process_time() < 3: 0"
+process = multiprocessing.get_context("forkserver").Process(target=exec, args=(work,))
+process.start()
+process.join()
+"""
+
+
+@pytest.mark.parametrize("work", [BURN, SERVER], ids=["joblib", "forkserver"])
+def test_cpu_seconds_count_every_process_of_a_notebook(tmp_path, work):
+    if work is SERVER and sys.platform != "linux":
+        pytest.skip("what outlives its parent is counted on Linux alone")
+    path = book(tmp_path / "01_work.ipynb", work)
+    outcome = execute.execute([path], {}, tmp_path / "out", at_once=1)[path]
+    assert outcome.status == "done", Path(outcome.log).read_text()
+    assert outcome.cpu > (4 if work is BURN else 3)
+    assert outcome.imports > 0
+
+
+def test_the_table_has_minutes_and_cpu_seconds_and_their_total(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(main, "notebooks", lambda: [book(tmp_path / "01_one.ipynb")])
+    monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
+    assert main.main() == 0
+    header, one, total, _ = capsys.readouterr().out.splitlines()[-4:]
+    assert header.split() == ["notebook", "status", "minutes", "CPU", "s", "log"]
+    assert one.split()[:2] == ["01_one", "done"]
+    name, minutes, cpu = total.split()
+    assert name == "total"
+    assert float(minutes) >= float(one.split()[2])
+    assert int(cpu) > int(one.split()[3])
+
+
+def test_a_quick_look_takes_a_sample_says_so_and_leaves_results_alone(tmp_path, monkeypatch, capfd):
+    planted(250, 60, mean_interactions=12).save(tmp_path / "large")
+    planted(60, 40, mean_interactions=12).save(tmp_path / "small")
+    tell = book(tmp_path / "01_tell.ipynb", "open(f'{out}/told.txt', 'w').write(dataset);")
+    monkeypatch.setattr(main, "notebooks", lambda: [tell])
+    monkeypatch.setattr(main, "REPOSITORY", tmp_path)
+    for name, profile, sampled in (("large", "quick", True), ("large", "quick", True), ("small", "quick", False)):
+        monkeypatch.setattr(sys, "argv", ["sea", "--dataset", str(tmp_path / name), "--profile", profile])
+        assert main.main() == 0
+        told = load((tmp_path / "figures" / f"{name}-quick" / "told.txt").read_text())
+        assert ("compact sample: 200 of 250 users" in told.warning) == sampled
+        assert ("Quick look at a compact sample: 200 of 250 users" in capfd.readouterr().out) == sampled
+    assert not (tmp_path / "figures" / "large").exists()
+    monkeypatch.setattr(sys, "argv", ["sea", "--dataset", str(tmp_path / "large")])
+    assert main.main() == 0
+    assert not load((tmp_path / "figures" / "large" / "told.txt").read_text()).warning
 
 
 def test_what_took_longest_begins_first_and_what_is_not_known_keeps_reading_order(tmp_path, capfd):
@@ -202,6 +262,7 @@ def test_paths_on_the_command_line_are_the_callers(tmp_path, monkeypatch):
     assert options.dataset == str(tmp_path / "mine")
     assert options.out == tmp_path / "figures"
     assert main.parse([]).out == REPOSITORY / "figures" / "planted"
+    assert main.parse(["--profile", "quick"]).out == REPOSITORY / "figures" / "planted-quick"
     assert (
         PASSED & set(papermill.inspect_notebook(next(path for path in NOTEBOOKS if "training" in path.stem))) == PASSED
     )

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from sea import study as studies
+from sea.data import Dataset, planted
 from sea.models import MODELS
 from sea.runs import Settings, run
 from sea.study import BUDGET, PROFILES, chosen_models, grid, interval, plan, points, provenance, study
@@ -239,3 +240,14 @@ def test_provenance_names_what_was_used(root, three):
     json.dumps(stamp)
     record = run(Settings("BPR", epochs=1, device="cpu", lr=1e-2), root, progress=False)
     assert provenance([replace(record, warning="stand-ins")])["warning"] == "stand-ins"
+
+
+def test_a_quick_sample_has_the_largest_core_that_there_is():
+    dense = planted(250, 60, mean_interactions=20)
+    assert studies.sample(dense).warning == "compact sample: 200 of 250 users, 5-core"
+    rng = np.random.default_rng(0)
+    users = np.repeat(np.arange(400), 3)
+    frame = pd.DataFrame({"user": users, "item": rng.permutation(len(users))}).assign(x_label=np.tile([0, 1, 2], 400))
+    sparse = Dataset.from_frames("sparse", frame, {"image": rng.random((len(users), 4))}, range(len(users)))
+    sample = studies.sample(sparse)  # nobody shares an item: any core beyond the first is empty
+    assert sample.warning == "compact sample: 200 of 400 users, 1-core"

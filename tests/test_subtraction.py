@@ -98,7 +98,7 @@ def test_leave_one_out_is_what_refitting_gives(rng):
     centred = x - x.mean(0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     target = y - y.mean(0)
-    found = probes._leave_one_out(values.clip(0), vectors, vectors.T @ target, target, 2.5)
+    found = probes._leave_one_out(values.clip(0), vectors, vectors.T @ target, target, np.array([2.5]))[0]
     residuals = []
     for i in range(25):
         rest = np.arange(25) != i
