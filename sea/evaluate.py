@@ -10,6 +10,7 @@ from sea.blocks import row_blocks
 from sea.data import Dataset
 
 KS = (10, 20)
+GROUP = 16  # items
 DEPTH = 20
 """How much of each user's ranking is kept: every metric at K up to this follows from it exactly."""
 
@@ -96,19 +97,44 @@ def evaluate(
     masked = ["train", "valid"] if mask_valid and split == "test" else ["train"]
     lists = {name: _on(device, *dataset.lists[name]) for name in (*masked, split)}
     chosen = torch.from_numpy(users).to(device)
-    hits = torch.empty(len(users), min(DEPTH, n_items), dtype=torch.bool, device=device)
-    recommended = torch.zeros(n_items, dtype=torch.long, device=device)
-    for rows in row_blocks(len(users), n_items, device):
+    top = torch.empty(len(users), min(DEPTH, n_items), dtype=torch.long, device=device)
+    values, columns, memory = item_vectors.new_empty(top.shape), item_vectors.T.contiguous(), None
+    for rows in row_blocks(len(users), n_items, device, 1 / 4):
         block = chosen[rows]
-        scores = user_vectors[block] @ item_vectors.T  # (b, n_items)
+        memory = item_vectors.new_empty(len(block), n_items) if memory is None else memory[: len(block)]
+        scores = torch.mm(user_vectors[block], columns, out=memory)  # (b, n_items)
         for name in masked:
             scores[_positions(block, *lists[name])] = -torch.inf
-        values, top = scores.topk(hits.shape[1])
-        relevant = torch.zeros_like(scores, dtype=torch.bool)
-        relevant[_positions(block, *lists[split])] = True
-        hits[rows] = relevant.gather(1, top)
-        recommended += torch.bincount(top[values > -torch.inf], minlength=n_items)  # without the masked
+        values[rows], top[rows] = _largest(scores, top.shape[1])
+    hits = _among(chosen, top, n_items, *lists[split])
+    recommended = torch.bincount(top[values > -torch.inf], minlength=n_items)  # without the masked
     return Ranking(users, target_counts[users], hits.cpu().numpy(), recommended.cpu().numpy())
+
+
+def _largest(scores: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    """Values and columns of each row's `depth` largest, (b, depth) each, as `topk` finds them, in less time.
+
+    Columns j, j + m, j + 2m, ... are a group. The largest lie in the `depth` groups with the largest maxima, or in the
+    columns that no group has, so that only these are sorted.
+    """
+    n = scores.shape[1]
+    m = n // GROUP
+    if m < 4 * depth:
+        return scores.topk(depth)
+    groups = scores[:, : m * GROUP].unflatten(1, (GROUP, m)).amax(1).topk(depth).indices
+    members = groups[:, None] + m * torch.arange(GROUP, device=scores.device)[:, None]  # (b, GROUP, depth)
+    others = torch.arange(m * GROUP, n, device=scores.device).expand(len(scores), -1)
+    among = torch.cat([members.flatten(1), others], dim=1)
+    values, places = scores.gather(1, among).topk(depth)
+    return values, among.gather(1, places)
+
+
+def _among(users: Tensor, items: Tensor, n_items: int, offsets: Tensor, listed: Tensor) -> Tensor:
+    """Whether each of the users' `items` (n, k) is among those listed for that user; shape (n, k)."""
+    rows, wanted = _positions(users, offsets, listed)
+    keys = rows * n_items + wanted  # ascending, as each user's list is
+    asked = torch.arange(len(users), device=items.device)[:, None] * n_items + items
+    return keys[torch.searchsorted(keys, asked).clamp_(max=len(keys) - 1)] == asked
 
 
 def _on(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:

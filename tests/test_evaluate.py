@@ -6,7 +6,7 @@ from sklearn.metrics import ndcg_score
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg, retrieval_recall
 
 from sea import blocks
-from sea.evaluate import Ranking, evaluate
+from sea.evaluate import Ranking, _largest, evaluate
 
 
 def independent(users, items, dataset, split, k):
@@ -99,3 +99,15 @@ def test_no_metric_beyond_the_depth_that_is_kept(world, k):
     ranking = evaluate(torch.ones(world.n_users, 1), torch.ones(world.n_items, 1), world)
     with pytest.raises(ValueError, match=rf"'k' needs to lie between 1 and 20 in 'Ranking' \(got {k}\)"):
         ranking.recall(k)
+
+
+@pytest.mark.parametrize("n", [20, 1279, 1280, 1293, 5000])
+def test_the_largest_of_a_row_are_those_of_a_full_sort(generator, n):
+    scores = torch.randn(7, n, generator=generator)
+    scores[:, ::3] = -torch.inf  # masked
+    scores[3, 5:] = -torch.inf  # of this row more than all but a few
+    values, columns = _largest(scores, 20)
+    expected = scores.sort(1, descending=True).values[:, :20]
+    assert torch.equal(values, expected)
+    assert torch.equal(scores.gather(1, columns), values)
+    assert all(len(set(row.tolist())) == 20 for row in columns)
