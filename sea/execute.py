@@ -1,5 +1,6 @@
 """Executing notebooks: each in a process of its own, some at a time, all or nothing."""
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -12,11 +13,12 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TextIO
 
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 EVERY = 10  # seconds between two looks at how far the trainings are
 ENVIRONMENT = {
     "TQDM_DISABLE": "1",  # a bar would fill the notebook's output
@@ -95,9 +97,25 @@ def cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in usage)
 
 
+def _adopt_orphans() -> None:
+    """On Linux, what a kernel leaves behind becomes a child of this process, which is told its CPU time."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+
+
+def _wait_for_orphans(seconds: float) -> None:
+    """Such processes end by themselves; a process's CPU time is known once somebody waited for it."""
+    end = time.monotonic() + seconds
+    with suppress(ChildProcessError):
+        while time.monotonic() < end:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.05)
+
+
 def _execute(path: Path, parameters: dict, out: Path, every: float) -> Outcome:
     """Execute one notebook beside its destination, and move what it made there only if all of it succeeded."""
     start, spent = time.perf_counter(), cpu_seconds()
+    _adopt_orphans()
     print(f"{path.stem} ...", flush=True)
     partial, log = out / f".partial-{path.stem}", out / "notebooks" / f"{path.stem}.log"
     shutil.rmtree(partial, ignore_errors=True)
@@ -119,6 +137,7 @@ def _execute(path: Path, parameters: dict, out: Path, every: float) -> Outcome:
         for made in partial.iterdir():
             os.replace(made, (log.parent if made.suffix == ".ipynb" else out) / made.name)
     shutil.rmtree(partial)
+    _wait_for_orphans(0 if status == "interrupted" else 5)
     return Outcome(status, (time.perf_counter() - start) / 60, cpu_seconds() - spent, str(log))
 
 

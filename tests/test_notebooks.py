@@ -141,8 +141,7 @@ def test_cpu_seconds_count_every_process_of_a_notebook(tmp_path, work):
     path = book(tmp_path / "01_work.ipynb", work)
     outcome = execute.execute([path], {}, tmp_path / "out", at_once=1)[path]
     assert outcome.status == "done", Path(outcome.log).read_text()
-    assert outcome.cpu > (4 if work is BURN else 3)
-    assert outcome.imports > 0
+    assert outcome.cpu > (6 if work is BURN else 3)
 
 
 def test_the_table_has_minutes_and_cpu_seconds_and_their_total(tmp_path, monkeypatch, capsys):
