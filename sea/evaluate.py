@@ -1,4 +1,4 @@
-"""Full ranking over all items, kept as hits per user, from which every metric follows."""
+"""Full ranking over all items, kept as hits and numbers of targets per user, from which every metric follows."""
 
 from dataclasses import dataclass
 
@@ -75,7 +75,7 @@ class Ranking:
 def evaluate(
     user_vectors: Tensor, item_vectors: Tensor, dataset: Dataset, split: str = "test", mask_valid: bool = False
 ) -> Ranking:
-    """Rank all items for each user by dot product, the user's train items masked.
+    """Rank all items for each user by dot product, the user's train items masked, and keep the first 20.
 
     Users without items in `split`, or without any in train, are left out. Works in blocks of users, on the
     vectors' device.

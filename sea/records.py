@@ -50,16 +50,17 @@ class Record:
     """What a finished run left behind.
 
     Attributes:
-        settings: as given, with every model parameter and the device filled in.
+        settings: as given, with every setting of the model, `lr` and the device filled in.
         dataset, checksum, warning: name, content and warning label of the data.
         revisions: of the "training" loop and of the "model", the parts of the code that decide the numbers.
-        key: hash of settings, data and revisions, the name of the run's folder.
+        key: start of a hash of settings, data and revisions; it ends the name of the run's folder.
         metrics: by split ("valid", "test"), then metric: means over users, unrounded, at the best epoch. Empty if
             the run diverged before there was one.
         history, best_epoch, stopped, diverged: as in `sea.train.Fit`.
         seconds_per_epoch: median, training alone.
         peak_memory: bytes, of the process on a CPU, of the tensors on a GPU.
-        environment: commit, versions, machine, threads, date: what ran, which does not name the run.
+        environment: commit, versions, machine, threads, date: what ran. Of these only the threads and the kind of
+            device name the run, as settings.
         files: checksums of the files beside the record, by name.
         folder: where they lie.
     """
@@ -80,6 +81,11 @@ class Record:
     environment: dict
     files: dict[str, str]
     folder: Path
+
+    @property
+    def seconds(self) -> float:
+        """What all epochs took, evaluation included."""
+        return sum(row["seconds"] + row.get("seconds_evaluate", 0) for row in self.history)
 
     def ranking(self, split: str = "test") -> Ranking:
         """The hits of every evaluated user, from which all metrics follow.

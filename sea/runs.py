@@ -27,7 +27,7 @@ from sea.train import fit
 
 HELD_OUT = ("valid", "test")
 DEATHS = 3
-"""How often the worker of a run may be killed before the run is given up."""
+"""Kills of its worker after which a run is given up."""
 
 
 class RunError(RuntimeError):
@@ -37,12 +37,17 @@ class RunError(RuntimeError):
 def run(settings: Settings, root: str | Path = RUNS, dataset: Dataset | None = None, progress: bool = True) -> Record:
     """Train and test one model, once: an existing record returns at once, a run that was cut off goes on.
 
-    A run's folder under `root` is named by a hash of every value that reached the model, the data's checksum and
-    the revisions of the training loop and of the model. The record is written last, so a folder without one is not
-    a finished run. If a file of a finished run was damaged, a line says so, and the run is done again.
+    A run's folder under `root` is DATASET-MODEL-KEY, where the key is the start of a hash of all settings, the data's
+    checksum and the revisions of the training loop and of the model. The record is written last, so a folder without
+    one is not a finished run. If a file of a finished run was damaged, a line says so, and the run is done again.
+
+    Args:
+        root: where runs are kept.
+        dataset: the loaded dataset, if it is at hand; `settings.dataset` is then its name alone.
+        progress: show a bar, on a terminal.
 
     Raises:
-        ValueError: an unknown model, model parameter or device; a value that its rule forbids.
+        ValueError: an unknown model, setting or device; a value that its rule forbids.
         DataError: as in `sea.data.load`.
         OSError: a file can't be written; one line that names it.
     """
@@ -86,7 +91,7 @@ def run_many(
         RunError: some could not be done; it names each of them and why.
     """
     settings, datasets = list(settings), {}
-    known = [_known(one, root, datasets) for one in settings]
+    known = [_look_up(one, root, datasets) for one in settings]
     outcomes = {folder: outcome for folder, outcome in known if folder}  # the same run twice is one
     waiting = {folder: one for folder, one in outcomes.items() if isinstance(one, Settings)}
     done = [one for one in outcomes.values() if isinstance(one, Record)]
@@ -106,7 +111,7 @@ def run_many(
     return found
 
 
-def _known(settings: Settings, root: str | Path, datasets: dict[str, Dataset]) -> tuple[Path | None, object]:
+def _look_up(settings: Settings, root: str | Path, datasets: dict[str, Dataset]) -> tuple[Path | None, object]:
     """Where a run belongs, and its record; its complete settings if it is to be trained; or why it can't be done."""
     try:
         if settings.dataset not in datasets:
@@ -182,8 +187,7 @@ def _minutes_left(waiting: list[Settings], done: list[Record]) -> float:
     """A waiting run takes as long as the mean of the finished ones, of the same model where there are any."""
     minutes: dict[str, list[float]] = {}
     for record in done:
-        spent = sum(row["seconds"] + row.get("seconds_evaluate", 0) for row in record.history) / 60
-        minutes.setdefault(record.settings.model, []).append(spent)
+        minutes.setdefault(record.settings.model, []).append(record.seconds / 60)
     every = [spent for of_model in minutes.values() for spent in of_model]
     return sum(np.mean(minutes.get(one.model, every)) for one in waiting) if every else 0.0
 

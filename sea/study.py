@@ -207,7 +207,7 @@ class Study:
             tried, of = len(points(model)) if search else 1, len(grid(model))
             final = [r for found in self.records.values() for r in found if r.settings.model == model]
             distinct = {record.key: record for record in [*search, *final]}.values()
-            hours = sum(map(_seconds, distinct)) / 3600
+            hours = sum(record.seconds for record in distinct) / 3600
             epochs = sum(len(record.history) for record in distinct)
             diverged = sum(record.stopped == "diverged" for record in distinct)
             search_of = f"{tried} of {of}", len(search) // tried
@@ -232,10 +232,6 @@ def _mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
 def _with_result(records: list[Record]) -> list[Record]:
     """Those that have metrics: a training that diverged in its first epoch left none."""
     return [record for record in records if record.metrics]
-
-
-def _seconds(record: Record) -> float:
-    return sum(row["seconds"] + row.get("seconds_evaluate", 0) for row in record.history)
 
 
 def _selected(record: Record) -> str:
@@ -337,7 +333,8 @@ def points(model: str) -> list[dict]:
 def _search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str, list[Record]]:
     """By model, the runs of its points with the first seed; then, where they are short, with the other seeds."""
     found = _tried(first, [0], jobs, root)
-    short = {m: first[m] for m, records in found.items() if np.median([*map(_seconds, records)]) < SEARCH_SECONDS}
+    medians = {model: np.median([record.seconds for record in records]) for model, records in found.items()}
+    short = {model: one for model, one in first.items() if medians[model] < SEARCH_SECONDS}
     more = _tried(short, range(1, SEARCH_SEEDS), jobs, root)
     return {model: records + more.get(model, []) for model, records in found.items()}
 

@@ -100,11 +100,11 @@ def fit(
 
     Args:
         model: on its device; `generator` (order and negatives) needs to be on the same.
-        lr: Adam's step size.
+        lr: Adam's step size at the start; `model.lr_decay` lowers it.
         state: a file that holds everything after each epoch, replaced atomically. If it is there already,
             training goes on from it, and on a CPU, with as many threads as before, ends with the numbers that
             it would have had uninterrupted. A damaged one is named, and the training begins anew.
-        progress: show a bar.
+        progress: show a bar, on a terminal.
     """
     device = next(model.parameters()).device
     model.batch_size = batch_size
@@ -196,7 +196,7 @@ def _fill_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 @torch.no_grad()
 def _validate(model: Recommender, dataset: Dataset, row: dict[str, float]) -> tuple[dict[str, float], str]:
-    """The row with validation's metrics, and ""; or as it is, and what is not finite."""
+    """The row with validation's metrics, and ""; the row as it was, and "vectors", if these are not finite."""
     start = time.perf_counter()
     model.eval()
     vectors = model.vectors()

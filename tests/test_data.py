@@ -1,5 +1,4 @@
 import hashlib
-import inspect
 import itertools
 import re
 import sys
@@ -176,7 +175,7 @@ def test_every_model_takes_modalities_of_any_accepted_name(tmp_path, model):
     folder = write(tmp_path)
     for name, new in (("image", "class"), ("text", "bild (neu)")):
         (folder / f"{name}_feat.npy").rename(folder / f"{new}_feat.npy")
-    few = {"k": 2} if "k" in inspect.signature(MODELS[model]).parameters else {}
+    few = {"k": 2} if "k" in MODELS[model].settings() else {}
     built = MODELS[model](load(folder), generator=torch.Generator().manual_seed(0), **few)
     assert [len(vectors) for vectors in built.vectors()] == [2, 3]
 

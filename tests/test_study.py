@@ -130,8 +130,7 @@ def test_a_training_that_diverged_is_reported_and_the_study_goes_on(root, monkey
 def records_of(values, seconds=1.0):
     """Stubs with these validation values, None for a run that diverged, whose test values are the other way round."""
     metrics = [{} if v is None else {"valid": {METRIC: v}, "test": {METRIC: 1 - v}} for v in values]
-    history = [{"seconds": seconds}]
-    return [type("Stub", (), {"metrics": found, "history": history}) for found in metrics]
+    return [type("Stub", (), {"metrics": found, "seconds": seconds}) for found in metrics]
 
 
 def test_the_search_never_sees_the_test_split_and_takes_the_first_of_equals():

@@ -10,7 +10,7 @@ from sea.data import Dataset
 from sea.graphs import bipartite
 from sea.layers import dropout, linear
 from sea.models.base import Recommender
-from sea.models.shared import id_tables, light_propagation, linear_maps, raw_features, trained
+from sea.models.shared import id_tables, light_propagation, linear_maps, raw_features, trainable
 
 
 class BM3(Recommender):
@@ -50,7 +50,7 @@ class BM3(Recommender):
         self.users, self.items = id_tables("uniform", dataset, dim, generator)
         self.graph = bipartite(dataset.train, dataset.n_users, dataset.n_items)
         features = raw_features(dataset)
-        self.features = trained(features)
+        self.features = trainable(features)
         self.maps = linear_maps(features, dim, generator)
         self.predictor = linear(dim, dim, generator)
         for layer in (*self.maps.values(), self.predictor):

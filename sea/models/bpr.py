@@ -8,7 +8,7 @@ from torch import Tensor
 from sea import losses
 from sea.data import Dataset
 from sea.models.base import Recommender
-from sea.models.shared import batch_rows, id_tables, rank
+from sea.models.shared import batch_rows, bpr_of_rows, id_tables
 
 
 class BPR(Recommender):
@@ -33,7 +33,7 @@ class BPR(Recommender):
         """BPR and the norms of the batch's rows."""
         u, p, n = batch_rows(self.vectors(), users, positives, negatives)
         return {
-            "rec": rank(u, p, n),
+            "rec": bpr_of_rows(u, p, n),
             "reg": self.reg * losses.embedding_norm(u, p, n),
         }
 

@@ -11,7 +11,7 @@ from sea.data import Dataset
 from sea.graphs import Graph, bipartite, common_neighbours, directed, layer_sum, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
-from sea.models.shared import Frozen, batch_rows, rank, raw_features
+from sea.models.shared import Frozen, batch_rows, bpr_of_rows, raw_features
 
 
 class DualGNN(Recommender):
@@ -111,7 +111,7 @@ class DualGNN(Recommender):
         u, p, n = batch_rows(self.vectors(), users, positives, negatives)
         squares = [F.embedding(users, table).square().mean() for table in self.tables.values()]
         squares += [weights.square().mean() for weights in (self.user_weights, self.item_weights)]
-        return {"rec": rank(u, p, n, 2.0), "reg": self.reg * sum(squares)}
+        return {"rec": bpr_of_rows(u, p, n, 2.0), "reg": self.reg * sum(squares)}
 
 
 def _even(rows: int, modalities: int, generator: torch.Generator) -> nn.Parameter:

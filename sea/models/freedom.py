@@ -8,7 +8,15 @@ from torch import Tensor
 from sea.data import Dataset
 from sea.graphs import Graph, bipartite, fuse, knn, propagate, prune
 from sea.models.base import Recommender
-from sea.models.shared import batch_rows, id_tables, light_propagation, linear_maps, rank, raw_features, trained
+from sea.models.shared import (
+    batch_rows,
+    bpr_of_rows,
+    id_tables,
+    light_propagation,
+    linear_maps,
+    raw_features,
+    trainable,
+)
 
 
 class FREEDOM(Recommender):
@@ -61,7 +69,7 @@ class FREEDOM(Recommender):
             self._read_content(features, dim, generator)
 
     def _read_content(self, features: dict[str, Tensor], dim: int, generator: torch.Generator) -> None:
-        self.features = trained(features)
+        self.features = trainable(features)
         self.maps = linear_maps(features, dim, generator)
 
     def before_epoch(self, generator: torch.Generator) -> None:
@@ -85,7 +93,8 @@ class FREEDOM(Recommender):
     ) -> dict[str, Tensor]:
         user_vectors, item_vectors = self._encode(self.pruned)
         rankings = [
-            rank(*batch_rows((user_vectors, table), users, positives, negatives)) for table in (item_vectors, *contents)
+            bpr_of_rows(*batch_rows((user_vectors, table), users, positives, negatives))
+            for table in (item_vectors, *contents)
         ]
         terms = {"rec": rankings[0]}
         if contents:

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from sea.data import Dataset
 from sea.models.freedom import FREEDOM
-from sea.models.shared import PlugIn, split_settings
+from sea.models.shared import WithPlugIn, split_settings
 from sea.separate import SeparateLearning
 
 
-class FREEDOMSEA(PlugIn, FREEDOM):
+class FREEDOMSEA(WithPlugIn, FREEDOM):
     """FREEDOM + SEA (Table 3): f_m is read from the transformed features T_m, and SEA's two losses are added.
 
     Everything else is `FREEDOM`; X_m is not trained, the square layer that makes T_m of it is. FREEDOM's final

@@ -9,7 +9,7 @@ from sea import losses
 from sea.data import Dataset
 from sea.graphs import normalise, propagate
 from sea.models.learned_graph import LearnedGraph, Summands
-from sea.models.shared import batch_rows, rank
+from sea.models.shared import batch_rows, bpr_of_rows
 
 
 class LATTICE(LearnedGraph):
@@ -72,7 +72,7 @@ class LATTICE(LearnedGraph):
         (learned,) = self._steps()
         u, p, n = batch_rows(self._vectors(self._smooth(learned, weights)), users, positives, negatives)
         return {
-            "rec": rank(u, p, n),
+            "rec": bpr_of_rows(u, p, n),
             "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
         }
 

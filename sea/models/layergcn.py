@@ -10,7 +10,7 @@ from sea import losses
 from sea.data import Dataset
 from sea.graphs import Graph, bipartite, propagate, prune
 from sea.models.base import Recommender
-from sea.models.shared import batch_rows, id_tables, rank
+from sea.models.shared import batch_rows, bpr_of_rows, id_tables
 
 
 class LayerGCN(Recommender):
@@ -73,7 +73,7 @@ class LayerGCN(Recommender):
         u, p, n = batch_rows(self._encode(self.pruned), users, positives, negatives)
         before = batch_rows((self.users, self.items), users, positives, negatives)
         return {
-            "rec": len(users) * rank(u, p, n),
+            "rec": len(users) * bpr_of_rows(u, p, n),
             "reg": self.reg * losses.squared_norm(*before),
         }
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from sea.data import Dataset
 from sea.graphs import Graph, bipartite, cosines, directed, gather, knn, nearest, propagate
 from sea.models.base import Recommender
-from sea.models.shared import id_tables, light_propagation, linear_maps, raw_features, trained
+from sea.models.shared import id_tables, light_propagation, linear_maps, raw_features, trainable
 
 Summands = list[tuple[Tensor, Tensor]]
 """A graph as a sum of others, each given by neighbours and values, (n_items, k) both."""
@@ -34,7 +34,7 @@ class LearnedGraph(Recommender):
         self.user_item = bipartite(dataset.train, dataset.n_users, dataset.n_items, "mean_with_self")
         features = raw_features(dataset)
         self.frozen = nn.ModuleList([Graph(knn(values, k, weighted=True)) for values in features.values()])
-        self.features = trained(features)
+        self.features = trainable(features)
         self.maps = linear_maps(features, dim, generator)
         self.constant = None  # the epoch's learned graphs
 

@@ -11,7 +11,7 @@ from sea.data import Dataset
 from sea.graphs import Graph, bipartite, propagate, user_by_item
 from sea.layers import dropout, xavier
 from sea.models.base import Recommender
-from sea.models.shared import Frozen, id_tables, light_propagation, rank, raw_features
+from sea.models.shared import Frozen, bpr_of_rows, id_tables, light_propagation, raw_features
 
 TAU = 0.2  # of the hyperedges' softmax and of the contrast
 
@@ -129,7 +129,7 @@ class LGMRec(Recommender):
             for side, rows in enumerate((users, positives))
         ]
         return {
-            "rec": rank(u, p, n),
+            "rec": bpr_of_rows(u, p, n),
             "contrast": self.contrast * len(users) * sum(contrasts),
             "reg": self.reg * losses.embedding_norm(u, p, n),
         }

@@ -9,7 +9,7 @@ from sea import losses
 from sea.data import Dataset
 from sea.graphs import bipartite
 from sea.models.base import Recommender
-from sea.models.shared import batch_rows, id_tables, light_propagation, rank
+from sea.models.shared import batch_rows, bpr_of_rows, id_tables, light_propagation
 
 
 class LightGCN(Recommender):
@@ -46,7 +46,7 @@ class LightGCN(Recommender):
         u, p, n = batch_rows(self.vectors(), users, positives, negatives)
         before = batch_rows((self.users, self.items), users, positives, negatives)
         return {
-            "rec": rank(u, p, n),
+            "rec": bpr_of_rows(u, p, n),
             "reg": self.reg * losses.embedding_norm(*before),
         }
 

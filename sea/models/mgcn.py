@@ -11,7 +11,7 @@ from sea.data import Dataset
 from sea.graphs import Graph, bipartite, knn, propagate, user_by_item
 from sea.layers import linear
 from sea.models.base import Recommender
-from sea.models.shared import id_tables, light_propagation, linear_maps, rank, raw_features, trained
+from sea.models.shared import bpr_of_rows, id_tables, light_propagation, linear_maps, raw_features, trainable
 
 
 class MGCN(Recommender):
@@ -57,7 +57,7 @@ class MGCN(Recommender):
         self.user_item = Graph(user_by_item(dataset.train, dataset.n_users, dataset.n_items))
         features = raw_features(dataset)
         self.item_item = nn.ModuleDict({m: Graph(knn(values, k, weighted=True)) for m, values in features.items()})
-        self.features = trained(features)
+        self.features = trainable(features)
         self.maps = linear_maps(features, dim, generator)
         self.purify = nn.ModuleDict({m: linear(dim, dim, generator) for m in features})
         self.prefer = nn.ModuleDict({m: linear(dim, dim, generator) for m in features})
@@ -90,7 +90,7 @@ class MGCN(Recommender):
         u, p, n = h + s
         contrast = losses.solosim(s[1], h[1], 0.2) + losses.solosim(s[0], h[0], 0.2)
         return {
-            "rec": rank(u, p, n),
+            "rec": bpr_of_rows(u, p, n),
             "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
             "contrast": self.contrast * contrast,
         }

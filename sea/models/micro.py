@@ -10,7 +10,7 @@ from sea.data import Dataset
 from sea.graphs import normalise, propagate
 from sea.layers import linear
 from sea.models.learned_graph import LearnedGraph, Summands
-from sea.models.shared import batch_rows, rank
+from sea.models.shared import batch_rows, bpr_of_rows
 
 
 class MICRO(LearnedGraph):
@@ -81,7 +81,7 @@ class MICRO(LearnedGraph):
         u, p, n = batch_rows(self._vectors(fused), users, positives, negatives)
         contrasts = [losses.two_view_contrast(h, fused, self.tau) for h in smoothed]
         return {
-            "rec": rank(u, p, n),
+            "rec": bpr_of_rows(u, p, n),
             "reg": self.reg * losses.squared_norm(u, p, n) / self.batch_size,
             "contrast": self.contrast * sum(contrasts),
         }

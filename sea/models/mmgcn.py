@@ -10,7 +10,7 @@ from sea.data import Dataset
 from sea.graphs import bipartite, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
-from sea.models.shared import batch_rows, rank, raw_features
+from sea.models.shared import batch_rows, bpr_of_rows, raw_features
 
 LAYERS = 3
 
@@ -51,7 +51,7 @@ class MMGCN(Recommender):
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """BPR."""
-        return {"rec": rank(*batch_rows(self.vectors(), users, positives, negatives))}
+        return {"rec": bpr_of_rows(*batch_rows(self.vectors(), users, positives, negatives))}
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The mean of the branches' outputs."""

@@ -11,7 +11,7 @@ from sea.data import Dataset
 from sea.graphs import Graph, propagate, user_by_item
 from sea.layers import dropout, linear, xavier
 from sea.models.base import Recommender
-from sea.models.shared import Frozen, batch_rows, id_tables, rank, raw_features
+from sea.models.shared import Frozen, batch_rows, bpr_of_rows, id_tables, raw_features
 
 HEADS = 4
 
@@ -133,7 +133,7 @@ class MMSSL(Recommender):
         u, p, n = batch_rows(vectors, users, positives, negatives)
         of_content = losses.squared_norm(*(view for views in contents for view in views)) / len(self.items)
         terms = {
-            "rec": rank(u, p, n),
+            "rec": bpr_of_rows(u, p, n),
             "reg": 1e-5 * (losses.squared_norm(u, p, n) / self.batch_size + of_content),
         }
         if along is not None:

@@ -11,11 +11,11 @@ from sea.data import Dataset
 from sea.graphs import Graph, bipartite, fuse, knn, layer_sum, modality_weights, propagate
 from sea.layers import linear, xavier
 from sea.models.base import Recommender
-from sea.models.shared import PlugIn, batch_rows, rank, raw_features
+from sea.models.shared import WithPlugIn, batch_rows, bpr_of_rows, raw_features
 from sea.separate import SeparateLearning
 
 
-class SEA(PlugIn, Recommender):
+class SEA(WithPlugIn, Recommender):
     """Separate learning (SEA): a GNN for each modality on users and items, an item graph, and `SeparateLearning`.
 
     For each modality m, with T_m its transformed features (see `SeparateLearning`):
@@ -38,7 +38,7 @@ class SEA(PlugIn, Recommender):
         k: neighbours of an item in each S_m, itself included.
         image_weight: c of the modality "image"; the others share the rest evenly. Without a modality of that
             name all weigh the same.
-        learn_graph_weights: softmax weights, learned from there on.
+        learn_graph_weights: whether c is learned, as the softmax of logits that start at the values above.
         bpr_log_base: base of BPR's logarithm.
         separation: all settings of `SeparateLearning`.
     """
@@ -107,7 +107,7 @@ class SEA(PlugIn, Recommender):
         """BPR on the batch; alignment and distancing over all items."""
         *vectors, parts = self._encode()
         rows = batch_rows(vectors, users, positives, negatives)
-        return {"rec": rank(*rows, self.bpr_log_base), **self.separate.loss(parts)}
+        return {"rec": bpr_of_rows(*rows, self.bpr_log_base), **self.separate.loss(parts)}
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """The fused user and item vectors."""

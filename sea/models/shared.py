@@ -36,7 +36,7 @@ class Frozen(nn.Module):
         return self.get_buffer(m)
 
 
-def trained(features: dict[str, Tensor]) -> nn.ParameterDict:
+def trainable(features: dict[str, Tensor]) -> nn.ParameterDict:
     """Features by modality that are trained, in the order given (`ParameterDict` sorts a dict)."""
     return nn.ParameterDict(features.items())
 
@@ -57,7 +57,7 @@ def batch_rows(
     return F.embedding(users, of_users), F.embedding(positives, of_items), F.embedding(negatives, of_items)
 
 
-def rank(u: Tensor, p: Tensor, n: Tensor, log_base: float = math.e) -> Tensor:
+def bpr_of_rows(u: Tensor, p: Tensor, n: Tensor, log_base: float = math.e) -> Tensor:
     """BPR, -mean log σ(u·p - u·n), for rows of users and of their positive and negative items, (batch, d) each."""
     return losses.bpr((u * p).sum(1), (u * n).sum(1), log_base)
 
@@ -68,7 +68,7 @@ def light_propagation(graph: Graph, users: Tensor, items: Tensor, layers: int) -
     return (layer_sum(graph, nodes, layers) / (layers + 1)).split([len(users), len(items)])
 
 
-class PlugIn:
+class WithPlugIn:
     """The hooks of a model with SEA's plug-in, `separate`; stands before that model's class among the bases."""
 
     separate: SeparateLearning

@@ -10,7 +10,7 @@ from sea import losses
 from sea.data import Dataset
 from sea.layers import xavier
 from sea.models.base import Recommender
-from sea.models.shared import rank, raw_features
+from sea.models.shared import bpr_of_rows, raw_features
 
 
 class VBPR(Recommender):
@@ -53,7 +53,7 @@ class VBPR(Recommender):
         u = F.embedding(users, self.users)  # (batch, 2 dim)
         p, n = torch.cat([F.embedding(items, self.items), content], dim=1).chunk(2)
         return {
-            "rec": rank(u, p, n),
+            "rec": bpr_of_rows(u, p, n),
             "reg": self.reg * losses.embedding_norm(u, p, n),
         }
 

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sea.data import Dataset
-from sea.models.shared import PlugIn, raw_features, split_settings
+from sea.models.shared import WithPlugIn, raw_features, split_settings
 from sea.models.vbpr import VBPR
 from sea.separate import Parts, SeparateLearning
 
 
-class VBPRSEA(PlugIn, VBPR):
+class VBPRSEA(WithPlugIn, VBPR):
     """VBPR + SEA (Table 3): the content is read from the transformed features, W [T_m]_m + c, with SEA's two losses.
 
     Everything else is `VBPR`, up to the initial law of W and c, which is that of all the plug-in's projections. The
