@@ -122,7 +122,7 @@ def _look_up(settings: Settings, root: str | Path, datasets: dict[str, Dataset])
         if record is None:
             _check(settings, dataset)
         return folder, record or settings
-    except (ValueError, OSError) as error:
+    except Exception as error:  # as in `_attempt`
         return None, error
 
 

@@ -291,6 +291,13 @@ def test_the_good_runs_of_a_list_are_done_and_the_bad_ones_named(tmp_path, jobs,
     assert [r.stopped for r in kept] == ["epochs", "diverged", "epochs", "epochs"]
 
 
+def test_a_value_of_a_wrong_type_is_told_like_any_other(tmp_path):
+    settings = [replace(QUICK, params={"reg": "much"}), QUICK]
+    with pytest.raises(RunError, match=r"^1 of 2 runs failed.* BPR seed 999 \(lr 0.01, reg 'much'\): TypeError: "):
+        run_many(settings, tmp_path, progress=False)
+    assert len(list(tmp_path.glob("*/record.json"))) == 1
+
+
 def test_a_failure_in_the_middle_of_a_training_leaves_the_others_alone(tmp_path, monkeypatch):
     def fail(self, *batch):
         raise RuntimeError("out of luck\nand more")
