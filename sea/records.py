@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sea.data import DATA, Dataset
+from sea.data import DATA, Dataset, load
 from sea.evaluate import Ranking
 from sea.files import DamagedFile, hash_of, load_json, load_tensors
 from sea.machine import default_device
@@ -25,7 +25,7 @@ class Settings:
     Attributes:
         model: a name in `MODELS`.
         dataset: what `sea.data.load` takes: "planted", a folder, or a name under data/.
-        seed: of the initial weights, the order of the pairs and the negatives.
+        seed: of the initial weights, the order of the pairs and the negatives; of a planted world, too.
         params: the model's settings that differ from its defaults, by name.
         lr: Adam's step size, above 0; the model's published one if None.
         batch_size, epochs, patience: as in `sea.train.fit`.
@@ -87,6 +87,14 @@ class Record:
         """What all epochs took, evaluation included."""
         return sum(row["seconds"] + row.get("seconds_evaluate", 0) for row in self.history)
 
+    def data(self) -> Dataset:
+        """The dataset that the run was trained on, read anew.
+
+        Raises:
+            DataError: as in `sea.data.load`.
+        """
+        return load(*source(self.settings))
+
     def ranking(self, split: str = "test") -> Ranking:
         """The hits of every evaluated user, from which all metrics follow.
 
@@ -122,6 +130,11 @@ class Record:
                 f"({self.diverged}) before any went well"
             )
         return load_tensors(self.folder / name, self.files[name])[0]
+
+
+def source(settings: Settings) -> tuple[str] | tuple[str, int]:
+    """What `sea.data.load` takes for a run: on the planted world each seed has a world of its own."""
+    return (settings.dataset, settings.seed) if settings.dataset == "planted" else (settings.dataset,)
 
 
 def complete(settings: Settings) -> Settings:

@@ -22,7 +22,7 @@ from sea.evaluate import Ranking, evaluate
 from sea.files import save_json, save_tensors, write_atomically
 from sea.machine import environment, peak_memory, start_memory
 from sea.models import MODELS, Recommender
-from sea.records import RUNS, Record, Settings, build, complete, finished, place, read
+from sea.records import RUNS, Record, Settings, build, complete, finished, place, read, source
 from sea.train import fit
 
 HELD_OUT = ("valid", "test")
@@ -51,7 +51,7 @@ def run(settings: Settings, root: str | Path = RUNS, dataset: Dataset | None = N
         DataError: as in `sea.data.load`.
         OSError: a file can't be written; one line that names it.
     """
-    dataset = load(settings.dataset) if dataset is None else dataset
+    dataset = load(*source(settings)) if dataset is None else dataset
     settings = complete(settings)
     folder, identity = place(settings, dataset, root)
     record = finished(folder)
@@ -111,12 +111,12 @@ def run_many(
     return found
 
 
-def _look_up(settings: Settings, root: str | Path, datasets: dict[str, Dataset]) -> tuple[Path | None, object]:
+def _look_up(settings: Settings, root: str | Path, datasets: dict[tuple, Dataset]) -> tuple[Path | None, object]:
     """Where a run belongs, and its record; its complete settings if it is to be trained; or why it can't be done."""
     try:
-        if settings.dataset not in datasets:
-            datasets[settings.dataset] = load(settings.dataset)
-        dataset, settings = datasets[settings.dataset], complete(settings)
+        if source(settings) not in datasets:
+            datasets[source(settings)] = load(*source(settings))
+        dataset, settings = datasets[source(settings)], complete(settings)
         folder = place(settings, dataset, root)[0]
         record = finished(folder)
         if record is None:

@@ -70,7 +70,9 @@ tables of two datasets were made with an alpha near 0.6, not with the released 0
 PROVENANCE = ("commit", "python", "torch", "device")
 """What a stamp tells of the environments in which runs were trained."""
 
-PLANTED = {"lr": 1e-2, "patience": 5}  # its epochs have 4 batches, a tenth of a real dataset's
+PLANTED_LR, PLANTED_STEPS = 1e-2, 10
+"""On a planted world, whose epochs have 4 batches, a tenth of a small real set's, every model has the one step size
+instead of its published one, and those of its grid are so many times as large. Patience is half of the profile's."""
 
 
 def chosen_models(names: str = "") -> list[str]:
@@ -109,8 +111,8 @@ def plan(models: Iterable[str], dataset: str, profile: str, seeds: int = 0, devi
     if profile not in PROFILES:
         raise ValueError(f"'profile' needs to be one of {', '.join(PROFILES)} in 'plan' (got {profile!r})")
     chosen = PROFILES[profile]
-    if dataset == "planted" and chosen["lr"]:
-        chosen = chosen | PLANTED
+    if dataset == "planted":
+        chosen = chosen | {"lr": PLANTED_LR, "patience": chosen["patience"] // 2}
     fixed = {name: chosen[name] for name in ("lr", "epochs", "patience")}
     return [
         Settings(model, dataset, seed, device=device, **fixed)
@@ -204,7 +206,8 @@ class Study:
         rows = {}
         for model in dict.fromkeys(found[0].settings.model for found in self.records.values()):
             search = self.searched.get(model, [])
-            tried, of = len(points(model)) if search else 1, len(grid(model))
+            tried = len({_point(model, record) for record in search}) if search else 1
+            of = len(grid(model)) + sum(map(len, MODELS[model].around.values()))
             final = [r for found in self.records.values() for r in found if r.settings.model == model]
             distinct = {record.key: record for record in [*search, *final]}.values()
             hours = sum(record.seconds for record in distinct) / 3600
@@ -247,6 +250,7 @@ def study(
     device: str = "auto",
     *,
     epochs: int = 0,
+    tune: bool | None = None,
     jobs: int = 1,
     root: str | Path = RUNS,
 ) -> Study:
@@ -263,6 +267,7 @@ def study(
         variants: names in `MODELS`, or by label a model's name and the settings that differ.
         dataset, profile, seeds, device: as in `plan`.
         epochs: at most this many; 0 leaves it to the profile.
+        tune: whether settings are searched; None leaves it to the profile.
         jobs: trainings at a time.
         root: where runs are kept.
     """
@@ -272,7 +277,8 @@ def study(
     planned = {model: plan([model], dataset, profile, seeds, device) for model in models}
     if epochs:
         planned = {m: [replace(s, epochs=min(epochs, s.epochs)) for s in found] for m, found in planned.items()}
-    searched = _search({model: found[0] for model, found in planned.items()}, jobs, root) if _tunes(profile) else {}
+    tune = PROFILES[profile]["tune"] if tune is None else tune
+    searched = _search({model: found[0] for model, found in planned.items()}, jobs, root) if tune else {}
     chosen = {model: _best(model, found) for model, found in searched.items()}
     settings = {
         name: [_with(one, chosen.get(model, {}) | params) for one in planned[model]]
@@ -280,10 +286,6 @@ def study(
     }
     records = iter(run_many([one for found in settings.values() for one in found], root, jobs))
     return Study({name: [next(records) for _ in found] for name, found in settings.items()}, searched)
-
-
-def _tunes(profile: str) -> bool:
-    return PROFILES[profile]["tune"]
 
 
 def _with(settings: Settings, params: dict) -> Settings:
@@ -314,34 +316,50 @@ def _full(model: str, point: dict) -> dict:
     return {"lr": MODELS[model].lr, **MODELS[model].settings(), **point}
 
 
-def points(model: str) -> list[dict]:
+def points(model: str, dataset: str = "") -> list[dict]:
     """The points of a model's grid that its search tries, in the grid's order.
 
     All of them, or `BUDGET` where there are more: the published ones, and others drawn without replacement. The
-    draw has a seed of its own, so that every study tries the same points.
+    draw has a seed of its own, so that every study tries the same points. What is tried around the best of them counts
+    as a part of the budget.
     """
-    found = grid(model)
-    if len(found) <= BUDGET:
-        return found
-    published = [_full(model, point) for point in _published(model)]
-    kept = [index for index, point in enumerate(found) if _full(model, point) in published]
-    others = np.setdiff1d(np.arange(len(found)), kept)
-    drawn = np.random.default_rng(SEED).choice(others, max(BUDGET - len(kept), 0), replace=False)
-    return [found[index] for index in sorted([*kept, *drawn])]
+    found, budget = grid(model), BUDGET - sum(map(len, MODELS[model].around.values()))
+    if len(found) > budget:
+        published = [_full(model, point) for point in _published(model)]
+        kept = [index for index, point in enumerate(found) if _full(model, point) in published]
+        others = np.setdiff1d(np.arange(len(found)), kept)
+        drawn = np.random.default_rng(SEED).choice(others, max(budget - len(kept), 0), replace=False)
+        found = [found[index] for index in sorted([*kept, *drawn])]
+    if dataset == "planted":
+        found = [point | ({"lr": PLANTED_STEPS * point["lr"]} if "lr" in point else {}) for point in found]
+    return found
 
 
 def _search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str, list[Record]]:
-    """By model, the runs of its points with the first seed; then, where they are short, with the other seeds."""
-    found = _tried(first, [0], jobs, root)
-    medians = {model: np.median([record.seconds for record in records]) for model, records in found.items()}
-    short = {model: one for model, one in first.items() if medians[model] < SEARCH_SECONDS}
-    more = _tried(short, range(1, SEARCH_SEEDS), jobs, root)
-    return {model: records + more.get(model, []) for model, records in found.items()}
+    """By model, the runs of its points with the first seed; then, where they are short, with the other seeds; then,
+    with the same seeds, those around the best."""
+    tries = {model: points(model, one.dataset) for model, one in first.items()}
+    found = _tried(first, tries, dict.fromkeys(tries, [0]), jobs, root)
+    seconds = {model: np.median([record.seconds for record in records]) for model, records in found.items()}
+    seeds = {model: range(SEARCH_SEEDS if seconds[model] < SEARCH_SECONDS else 1) for model in first}
+    found = _tried(first, tries, seeds, jobs, root)
+    near = {
+        model: [_best(model, records) | {name: value} for name, values in MODELS[model].around.items() for value in values]
+        for model, records in found.items()
+    }
+    more = _tried(first, near, seeds, jobs, root)
+    return {model: records + more[model] for model, records in found.items()}
 
 
-def _tried(first: dict[str, Settings], seeds: Iterable[int], jobs: int, root: str | Path) -> dict[str, list[Record]]:
+def _tried(
+    first: dict[str, Settings],
+    tries: dict[str, list[dict]],
+    seeds: dict[str, Iterable[int]],
+    jobs: int,
+    root: str | Path,
+) -> dict[str, list[Record]]:
     settings = {
-        model: [replace(_with(one, point), seed=one.seed + seed) for seed in seeds for point in points(model)]
+        model: [replace(_with(one, point), seed=one.seed + seed) for seed in seeds[model] for point in tries[model]]
         for model, one in first.items()
     }
     records = iter(run_many([one for found in settings.values() for one in found], root, jobs))
@@ -350,8 +368,17 @@ def _tried(first: dict[str, Settings], seeds: Iterable[int], jobs: int, root: st
 
 def _best(model: str, records: list[Record]) -> dict:
     """The point with the best mean validation Recall@20 over its seeds, the first of equals; no value is the worst."""
-    values = [record.metrics["valid"][MONITOR] if record.metrics else -np.inf for record in records]
-    return points(model)[int(np.reshape(values, (-1, len(points(model)))).mean(0).argmax())]
+    values: dict[tuple, list[float]] = {}
+    for record in records:
+        value = record.metrics["valid"][MONITOR] if record.metrics else -np.inf
+        values.setdefault(_point(model, record), []).append(value)
+    return dict(max(values, key=lambda point: np.mean(values[point])))
+
+
+def _point(model: str, record: Record) -> tuple[tuple[str, object], ...]:
+    """What a record has of the settings that the model's search varies, by name."""
+    values = {"lr": record.settings.lr, **record.settings.params}
+    return tuple((name, values[name]) for name in [*_varied(model), *MODELS[model].around])
 
 
 def interval(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:

@@ -172,6 +172,7 @@ def _epoch(
     users, positives = pairs[torch.randperm(len(pairs), generator=generator, device=pairs.device)].unbind(1)
     negatives = sampler(users, generator)
     totals: dict[str, Tensor] = {}
+    active: dict[str, Tensor] = {}
     batches = list(zip(*(column.split(batch_size) for column in (users, positives, negatives))))
     for batch in batches:
         terms = model.loss(*batch)
@@ -182,7 +183,9 @@ def _epoch(
         model.after_step()
         for name, value in terms.items():
             totals[name] = totals.get(name, 0) + value.detach()
+            active[name] = active.get(name, 0) + (value != 0)
     row = {f"loss/{name}": float(total) / len(batches) for name, total in totals.items()}
+    row |= {f"active/{name}": int(count) / len(batches) for name, count in active.items()}
     return row | {"seconds": time.perf_counter() - start}
 
 

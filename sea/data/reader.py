@@ -11,11 +11,13 @@ import pandas as pd
 from sea.data.checks import COLUMNS, DATA, DataError, float_matrix, modality, shown
 from sea.data.dataset import Dataset, assemble
 from sea.data.official import difference
-from sea.data.synthetic import planted
+from sea.data.synthetic import FIRST_WORLD, planted
 
 
-def load(source: str | Path) -> Dataset:
+def load(source: str | Path, seed: int = FIRST_WORLD) -> Dataset:
     """Read a dataset: "planted", a folder in MMRec's format, or the name of a folder under data/.
+
+    Of planted worlds there are as many as seeds, and a run has the one of its own seed. A folder has no seed.
 
     A folder holds NAME.inter (tab separated, a header with at least userID, itemID and x_label, where 0 is
     train, 1 valid, 2 test) and at least one *_feat.npy (a row for each item id, float16 to float64; float32
@@ -29,7 +31,7 @@ def load(source: str | Path) -> Dataset:
             plain float matrix, are cut short, hold NaN or infinity, or have fewer rows than there are items.
     """
     if str(source) == "planted":
-        return planted()
+        return planted(seed=seed)
     folder = next((path for path in (Path(source), DATA / source) if path.is_dir()), None)
     if folder is None:
         raise DataError(f"{source}: needs to be 'planted', a folder, or the name of one under data/")

@@ -6,6 +6,9 @@ import pandas as pd
 from sea.data.checks import COLUMNS
 from sea.data.dataset import Dataset, assemble
 
+FIRST_WORLD = 999
+"""The seed of the world that is meant where none is named: that of a study's first run."""
+
 
 def planted(
     n_users: int = 500,

@@ -28,6 +28,7 @@ class Recommender(nn.Module):
         grid: the values that its authors searched, by setting ("lr" too); the paper profile searches among them.
         published: settings that its authors chose for one dataset or another, where they differ from the defaults.
             They belong to the grid, whatever its values are.
+        around: values that are tried next, with the rest as in the best point of the grid.
         passes_on: the classes whose settings `__init__` takes by `**`, too.
 
     A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
@@ -41,6 +42,7 @@ class Recommender(nn.Module):
     batch_size = 2048
     grid: ClassVar[dict[str, tuple]] = {}
     published: ClassVar[tuple[dict, ...]] = ()
+    around: ClassVar[dict[str, tuple]] = {}
     passes_on: ClassVar[tuple[type, ...]] = ()
 
     @classmethod

@@ -45,6 +45,8 @@ class SEA(WithPlugIn, Recommender):
 
     lr = 1e-4
     grid: ClassVar = {"alpha": (0.012, 0.12, 0.6), "beta": (0.006, 0.06), "lr": (1e-4, 5e-4, 1e-3)}
+    published: ClassVar = ({"alpha": 0.6},)  # what the size of the losses in the logs of Baby and Sports implies
+    around: ClassVar = {"tau": (0.1, 0.5)}
     passes_on: ClassVar = (SeparateLearning,)
     revision: ClassVar[int] = 1
 
