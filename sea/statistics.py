@@ -110,6 +110,11 @@ class Estimate:
         }
 
 
+def table(estimates: Mapping[str, Estimate]) -> pd.DataFrame:
+    """The `Estimate.row` of each, by label."""
+    return pd.DataFrame.from_dict({label: one.row() for label, one in estimates.items()}, orient="index")
+
+
 def every(estimates: Mapping[str, Estimate]) -> tuple[str, str]:
     """The word for a claim that needs each of the differences to be above zero, and the label of the one it hangs on.
 

@@ -146,6 +146,16 @@ class Study:
     records: dict[str, list[Record]]
     searched: dict[str, list[Record]]
 
+    @property
+    def dataset(self) -> str:
+        """The name of the dataset that the runs were trained on, "" if there are none."""
+        return next((r.dataset for found in self.records.values() for r in found), "")
+
+    @property
+    def warning(self) -> str:
+        """What has to be said of the data, wherever a number of the study stands."""
+        return next((r.warning for found in self.records.values() for r in found), "")
+
     def estimate(self, weights: Mapping[str, float], metric: str = MONITOR, split: str = "test") -> Estimate:
         """Σ w μ over variants: a gap {a: 1, b: -1}, a gap of means, an interaction, or one variant's mean {a: 1}.
 
