@@ -76,10 +76,10 @@ def load_tensors(path: Path, checksum: str = "") -> tuple[dict[str, Tensor], dic
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except (OSError, SafetensorError, ValueError, RuntimeError, UnicodeError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     kept = metadata.pop(CHECKSUM, None)
     if kept != _checksum(tensors, metadata) or checksum not in ("", kept):
-        raise _damaged(path, "its checksum differs")
+        raise damaged(path, "its checksum differs")
     return tensors, metadata
 
 
@@ -107,9 +107,9 @@ def load_json(path: Path) -> dict[str, object]:
         content = json.loads(path.read_text(encoding="utf-8"))
         checksum = content.pop(CHECKSUM)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     if checksum != hash_of(content):
-        raise _damaged(path, "its checksum differs")
+        raise damaged(path, "its checksum differs")
     return content
 
 
@@ -118,6 +118,7 @@ def hash_of(content: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path, reason: object) -> DamagedFile:
+def damaged(path: Path, reason: object) -> DamagedFile:
+    """The error for a file that can't be read or holds something else; `reason` is what was found, or what failed."""
     words = "it is not there" if isinstance(reason, FileNotFoundError) else " ".join(str(reason).split())
     return DamagedFile(f"{path}: is not what was written ({words})")

@@ -2,20 +2,27 @@
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from sea.data import DATA, Dataset, load
 from sea.evaluate import Ranking
-from sea.files import DamagedFile, hash_of, load_json, load_tensors
+from sea.files import DamagedFile, hash_of, load_json, load_tensors, save_json
 from sea.machine import default_device
 from sea.models import MODELS, Recommender
 from sea.train import REVISION
 
 RUNS = DATA / "runs"
+MEASURES = "measures.json"
+
+
+class NotPublished(ValueError):
+    """A published run was asked for what only its weights can tell, and weights are not published."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,22 @@ class Settings:
     threads: int = 1
 
 
+@dataclass(frozen=True)
+class Published:
+    """What a published run has in place of a folder.
+
+    Attributes:
+        tensors: reads those of its rankings, by the names that `ranking.safetensors` has for them.
+        measures: as `measures` returns them.
+    """
+
+    tensors: Callable[[], dict[str, torch.Tensor]]
+    measures: dict[str, object]
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What a finished run left behind.
+    """What a finished run left behind, in its folder or among the published runs (`sea.published`).
 
     Attributes:
         settings: as given, with every setting of the model, `lr` and the device filled in.
@@ -61,8 +81,9 @@ class Record:
         peak_memory: bytes, of the process on a CPU, of the tensors on a GPU.
         environment: commit, versions, machine, threads, date: what ran. Of these only the threads and the kind of
             device name the run, as settings.
-        files: checksums of the files beside the record, by name.
-        folder: where they lie.
+        files: checksums of the files beside the record, by name; empty for a published run.
+        folder: where they lie; None for a published run.
+        published: the rankings and measures of a published run; None for one that has a folder.
     """
 
     settings: Settings
@@ -80,7 +101,8 @@ class Record:
     peak_memory: int
     environment: dict
     files: dict[str, str]
-    folder: Path
+    folder: Path | None = None
+    published: Published | None = None
 
     @property
     def seconds(self) -> float:
@@ -102,7 +124,7 @@ class Record:
             ValueError: the run diverged before there was a ranking.
             DamagedFile: the file does not hold what the run wrote.
         """
-        tensors = self._tensors("ranking")
+        tensors = self.published.tensors() if self.published and self.metrics else self._tensors("ranking")
         kept = {name.removeprefix(f"{split}/"): x for name, x in tensors.items() if name.startswith(f"{split}/")}
         return Ranking.from_tensors(kept)
 
@@ -111,8 +133,10 @@ class Record:
 
         Raises:
             ValueError: another dataset, or the run diverged before there was a best epoch.
+            NotPublished: the run is a published one.
             DamagedFile: the file does not hold what the run wrote.
         """
+        self.needs_weights("'Record.model'")
         if dataset.checksum != self.checksum:
             raise ValueError(
                 f"'dataset' needs to be the run's own, checksum {self.checksum[:12]}, in 'Record.model' "
@@ -122,11 +146,25 @@ class Record:
         model.load_state_dict(self._tensors("weights"))
         return model.eval()
 
+    def needs_weights(self, asked: str) -> None:
+        """Refuse what needs the run's weights if it is a published one; `asked` says what that is.
+
+        Raises:
+            NotPublished: it is.
+        """
+        if self.published:
+            raise NotPublished(
+                f"run {self.key} ({self.settings.model}, seed {self.settings.seed}, {self.dataset}): {asked} needs its "
+                "weights, which are not published; 'sea.runs.run(record.settings)' trains it, and "
+                f"'python -m sea.runs verify {self.key}' says whether the same comes out"
+            )
+
     def _tensors(self, kind: str) -> dict[str, torch.Tensor]:
         name = f"{kind}.safetensors"
         if name not in self.files:
+            where = self.folder or f"run {self.key}"
             raise ValueError(
-                f"{self.folder}: has no {kind}, as the training diverged in epoch {len(self.history) - 1} "
+                f"{where}: has no {kind}, as the training diverged in epoch {len(self.history) - 1} "
                 f"({self.diverged}) before any went well"
             )
         return load_tensors(self.folder / name, self.files[name])[0]
@@ -164,9 +202,14 @@ def build(settings: Settings, dataset: Dataset) -> Recommender:
 
 def place(settings: Settings, dataset: Dataset, root: str | Path) -> tuple[Path, dict[str, object]]:
     """The folder of a run with complete settings, and what names it."""
-    revisions = {"training": REVISION, "model": MODELS[settings.model].revision}
-    key = hash_of(asdict(settings) | {"dataset": dataset.checksum, "revisions": revisions})[:16]
-    return Path(root) / f"{dataset.name}-{settings.model}-{key}", {"key": key, "revisions": revisions}
+    named = {"dataset": dataset.checksum, "revisions": revisions(settings.model)}
+    key = hash_of(asdict(settings) | named)[:16]
+    return Path(root) / f"{dataset.name}-{settings.model}-{key}", {"key": key, "revisions": named["revisions"]}
+
+
+def revisions(model: str) -> dict[str, int]:
+    """The present revisions of the training loop and of a model."""
+    return {"training": REVISION, "model": MODELS[model].revision}
 
 
 def finished(folder: Path) -> Record | None:
@@ -178,13 +221,13 @@ def finished(folder: Path) -> Record | None:
         for name, checksum in record.files.items():
             load_tensors(folder / name, checksum)
     except DamagedFile as error:
-        _say(f"{error}; this run is done again")
+        say(f"{error}; this run is done again")
         return None
     return record
 
 
 @cache
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Log a line, once in a process."""
     logging.getLogger(__name__).warning(line)
 
@@ -201,3 +244,77 @@ def read(folder: Path) -> Record:
         return Record(**values | {"settings": Settings(**values["settings"]), "folder": folder})
     except (KeyError, TypeError):
         raise DamagedFile(f"{path}: is the record of another version of this code") from None
+
+
+def measure(record: Record, name: str, compute: Callable[[Record], object]) -> object:
+    """What `compute(record)` says of a run's weights: computed once, then kept beside the run under `name`.
+
+    A computation that changes needs another name. What is kept belongs to the weights that it was computed from: a run
+    that was done again with other weights is measured again.
+
+    Args:
+        compute: returns a number, or numbers in lists and in dictionaries with text as names. NaN is a number,
+            infinity is not.
+
+    Raises:
+        NotPublished: a published run has nothing under that name.
+        ValueError: `compute` returns something else.
+    """
+    known = measures(record)
+    if name not in known:
+        record.needs_weights(f"the measure {name!r}")
+        known = {name: _plain(compute(record), name)}
+        _keep(record, known)
+    return _with_nan(known[name])
+
+
+def measures(record: Record) -> dict[str, object]:
+    """All that was kept of a run by `measure`, by name, as JSON has it: null (None) in place of NaN."""
+    if record.published:
+        return record.published.measures
+    path = record.folder / MEASURES
+    if not path.exists():
+        return {}
+    try:
+        content = load_json(path)
+    except DamagedFile as error:
+        say(f"{error}; it is measured again")
+        return {}
+    return content["measures"] if content["weights"] == _weights(record) else {}
+
+
+def _keep(record: Record, new: dict[str, object]) -> None:
+    """Add to the kept measures. Where nothing can be written, a line says so, and nothing is kept."""
+    try:
+        with FileLock(record.folder / "lock"):  # other processes add theirs
+            content = {"weights": _weights(record), "measures": measures(record) | new}
+            save_json(record.folder / MEASURES, content)
+    except OSError as error:
+        say(f"{record.folder}: what is measured can't be kept ({error})")
+
+
+def _weights(record: Record) -> str:
+    return record.files.get("weights.safetensors", "")
+
+
+def _plain(value: object, name: str) -> object:
+    """Numbers as JSON has them: NumPy's and torch's become Python's, and NaN becomes null."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(one, name) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one, name) for one in value]
+    if isinstance(value, int | float) and not math.isinf(value):
+        return None if math.isnan(value) else value
+    raise ValueError(
+        f"'compute' needs to return finite numbers or NaN, or lists and dictionaries of them, in 'measure' of {name!r} "
+        f"(got {value!r})"
+    )
+
+
+def _with_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _with_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(one) for one in value]
+    return math.nan if value is None else value

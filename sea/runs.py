@@ -255,3 +255,11 @@ def _train(settings: Settings, dataset: Dataset, folder: Path, progress: bool, i
 def _rank(model: Recommender, dataset: Dataset) -> dict[str, Ranking]:
     vectors = model.eval().vectors()
     return {split: evaluate(*vectors, dataset, split) for split in HELD_OUT}
+
+
+if __name__ == "__main__":
+    import sys
+
+    from sea.manage import main  # it imports this module by its name
+
+    sys.exit(main())

@@ -195,7 +195,7 @@ def test_a_damaged_file_of_a_run_is_named_and_the_run_done_again(tmp_path, caplo
     noticed = 0
     for content in damages:
         path.write_bytes(content)
-        records._say.cache_clear()
+        records.say.cache_clear()
         caplog.clear()
         if records.finished(record.folder) is not None:
             assert numbers(records.read(record.folder)) == good  # white space, at most
