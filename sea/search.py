@@ -9,12 +9,15 @@ import numpy as np
 
 from sea.data.synthetic import FIRST_WORLD
 from sea.models import MODELS
-from sea.records import Record, Settings
+from sea.published import find
+from sea.records import Record, Settings, complete
 from sea.runs import run_many
 from sea.train import MONITOR
 
 SEED = FIRST_WORLD
 """The first seed of a study; the others follow it. It is the framework's that is behind the published numbers."""
+PUBLISHED = "published"
+"""In place of a folder of runs: take the published ones, with all seeds that there are, and train nothing."""
 BUDGET = 12
 """Points that the search tries of each model's grid: all, or so many."""
 SEARCH_SEEDS, SEARCH_SECONDS = 3, 60
@@ -87,16 +90,19 @@ def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str,
 
     Args:
         first: by model, the settings of its first run, on top of which the points go.
-        jobs, root: as in `sea.runs.run_many`.
+        jobs, root: as in `sea.study.study`. A model of whose search not all runs are published is left out.
     """
     tries = {model: points(model, one.dataset) for model, one in first.items()}
     found = _tried(first, tries, dict.fromkeys(tries, range(1)), jobs, root)
-    seconds = {model: np.median([record.seconds for record in records]) for model, records in found.items()}
-    seeds = {model: range(SEARCH_SEEDS if seconds[model] < SEARCH_SECONDS else 1) for model in first}
-    found = _tried(first, tries, seeds, jobs, root)
+    seconds = {model: np.median([r.seconds for r in records]) for model, records in found.items() if records}
+    seeds = {model: range(SEARCH_SEEDS if median < SEARCH_SECONDS else 1) for model, median in seconds.items()}
+    found = _tried(first, {model: tries[model] for model in seeds}, seeds, jobs, root)
     near = {model: _around(model, best(records)) for model, records in found.items()}
     more = _tried(first, near, seeds, jobs, root)
-    return {model: records + more[model] for model, records in found.items()}
+    asked = {model: (len(tries[model]) + len(near[model])) * len(seeds[model]) for model in found}
+    return {
+        model: records + more[model] for model, records in found.items() if len(records + more[model]) == asked[model]
+    }
 
 
 def _tried(
@@ -109,9 +115,21 @@ def _tried(
     settings = {
         model: [replace(adjusted(one, point), seed=one.seed + seed) for seed in seeds[model] for point in tries[model]]
         for model, one in first.items()
+        if model in tries
     }
-    records = iter(run_many([one for found in settings.values() for one in found], root, jobs))
-    return {model: [next(records) for _ in found] for model, found in settings.items()}
+    return obtain(settings, jobs, root)
+
+
+def obtain(wanted: dict[str, list[Settings]], jobs: int, root: str | Path) -> dict[str, list[Record]]:
+    """The runs of several lists of settings: trained where they are missing, or those of them that are published."""
+    if root == PUBLISHED:
+        return {name: [record for one in found for record in _published_run(one)] for name, found in wanted.items()}
+    records = iter(run_many([one for found in wanted.values() for one in found], root, jobs))
+    return {name: [next(records) for _ in found] for name, found in wanted.items()}
+
+
+def _published_run(settings: Settings) -> list[Record]:
+    return [record for record in find(complete(settings)) if record.settings.seed == settings.seed][:1]
 
 
 def adjusted(settings: Settings, params: dict) -> Settings:

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +12,9 @@ import pandas as pd
 from sea import statistics
 from sea.data import DataError, Dataset
 from sea.models import MODELS
-from sea.records import RUNS, Record, Settings
-from sea.runs import run_many
-from sea.search import PLANTED_LR, SEED, adjusted, best, point_of, search, size
+from sea.published import find
+from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
+from sea.search import PLANTED_LR, PUBLISHED, SEED, adjusted, best, obtain, point_of, search, size
 from sea.separate import SeparateLearning
 from sea.statistics import Estimate
 from sea.train import MONITOR
@@ -53,6 +53,9 @@ FLEXIBILITY: Variants = {
     "SoloSim + orthogonal": ("SEA", {"distance": "orthogonal"}),
 }
 """Table 4, and the paradigm that the paper argues against, on the same encoder."""
+
+TWINS: Variants = {"with CLUB": ("SEA", {}), "β = 0": ("SEA", {"beta": 0.0})}
+"""Does CLUB do anything to the parts: the same training, with its weight and without."""
 
 GENERALIZATION = {"VBPR": "VBPR+SEA", "FREEDOM": "FREEDOM+SEA"}
 """Table 3: a model, and the same with SEA's plug-in."""
@@ -134,6 +137,16 @@ def sweep() -> Variants:
     return found
 
 
+def with_control() -> Variants:
+    """The models of `GENERALIZATION`: plain, with the plug-in's transform and neither loss, and with the plug-in."""
+    found: Variants = {}
+    for plain, plugged in GENERALIZATION.items():
+        found[f"{plain}, plain"] = (plain, {})
+        found[f"{plain}, transform"] = (plugged, {"align": "none", "distance": "none"})
+        found[f"{plain}, plug-in"] = (plugged, {})
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """What the runs of a study say.
@@ -188,6 +201,31 @@ class Study:
         means = [[self.estimate({name: 1}, metric).difference for name in kind] for kind in names]
         runs = sum(len(self.records[name]) for kind in names for name in kind)
         return statistics.groups(*means, runs=runs)
+
+    def measured(
+        self, weights: Mapping[str, float], name: str, compute: Callable[[Record], object], part: str = ""
+    ) -> Estimate:
+        """Σ w μ of a number that `sea.records.measure` takes from each run, or of its entry `part`.
+
+        Runs are paired by world on planted worlds, and not paired elsewhere.
+        """
+        try:
+            values = {v: self._measures(v, name, compute, part) for v in weights}
+        except NotPublished:
+            return statistics.missing(f"{name} is not published")
+        if not all(values.values()):
+            return statistics.missing("no run")
+        if self._worlds(weights):
+            return statistics.by_world(weights, values)
+        (first, up), (second, down) = weights.items()
+        if (up, down) != (1, -1):
+            raise ValueError(f"'weights' needs to be a difference, 1 and -1, in 'measured' (got {dict(weights)!r})")
+        lists = [list(values[v].values()) for v in (first, second)]
+        return statistics.groups(*lists, runs=sum(map(len, lists)))
+
+    def _measures(self, variant: str, name: str, compute: Callable[[Record], object], part: str) -> dict[int, float]:
+        found = {r.settings.seed: measure(r, name, compute) for r in _with_result(self.records[variant])}
+        return {seed: value[part] if part else value for seed, value in found.items()}
 
     def summary(self, split: str = "test") -> pd.DataFrame:
         """Per variant: how many runs have a result, and each metric's mean, followed by its interval's half-width.
@@ -273,7 +311,8 @@ def study(
         epochs: at most this many; 0 leaves it to the profile.
         tune: whether settings are searched; None leaves it to the profile.
         jobs: trainings at a time.
-        root: where runs are kept.
+        root: where runs are kept; or `sea.search.PUBLISHED`, which takes the published runs, whatever their seeds,
+            leaves a variant empty that has none, and needs neither the data nor a training.
     """
     if not isinstance(variants, dict):
         variants = {model: (model, {}) for model in variants}
@@ -288,8 +327,9 @@ def study(
         name: [adjusted(one, chosen.get(model, {}) | params) for one in planned[model]]
         for name, (model, params) in variants.items()
     }
-    records = iter(run_many([one for found in settings.values() for one in found], root, jobs))
-    return Study({name: [next(records) for _ in found] for name, found in settings.items()}, searched)
+    if root == PUBLISHED:
+        return Study({name: find(complete(found[0])) for name, found in settings.items()}, searched)
+    return Study(obtain(settings, jobs, root), searched)
 
 
 def in_columns(
@@ -312,7 +352,8 @@ def in_columns(
         for column, own in COLUMNS.items()
     }
     if PROFILES[profile]["tune"]:
-        found[CHOSEN] = study(variants, dataset, profile, *args, **rest)
+        chosen = study(variants, dataset, profile, *args, **rest)
+        found |= {CHOSEN: chosen} if chosen.searched else {}
     return found
 
 
