@@ -15,7 +15,7 @@ judges one of them, `every` all of a claim that says "all" or "each". The words:
     not tested                       there is nothing to judge by, `Estimate.untested` says why
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -260,3 +260,21 @@ def interval(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
     mean = groups.mean()
     columns = [column for name in mean.columns for column in (name, f"{name} ±")]
     return mean.join(half.add_suffix(" ±"))[columns]
+
+
+def slope(x: pd.Series, y: pd.Series, group: Iterable[object]) -> tuple[float, float]:
+    """Slope of y over x within groups, Σ x' y' / Σ x'², and its 95 % t-interval's half-width.
+
+    x' and y' are the values less the mean of their group, each of which costs a degree of freedom. NaN where x does not
+    change within a group, or where no degree of freedom is left.
+    """
+    group = np.asarray(list(group))
+    x, y = (values.groupby(group).transform(lambda one: one - one.mean()).to_numpy() for values in (x, y))
+    freedom = len(x) - len(set(group)) - 1
+    if not (x**2).sum():
+        return np.nan, np.nan
+    steep = (x * y).sum() / (x**2).sum()
+    if freedom < 1:
+        return float(steep), np.nan
+    error = np.sqrt(((y - steep * x) ** 2).sum() / freedom / (x**2).sum())
+    return float(steep), float(stats.t.ppf(1 - TAIL, freedom) * error)

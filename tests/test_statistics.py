@@ -223,3 +223,15 @@ def test_interval_is_the_t_interval_and_one_row_has_none():
     assert table.loc["a", "x ±"] == pytest.approx((high - low) / 2)
     assert table.loc["b", "x"] == 5
     assert np.isnan(table.loc["b", "x ±"])
+
+
+def test_a_slope_within_groups_is_that_of_least_squares_with_a_constant_for_each():
+    rng = np.random.default_rng(11)
+    group = np.repeat([3, 5, 9], 4)
+    x, y = pd.Series(rng.normal(size=12)), pd.Series(rng.normal(size=12))
+    design = np.column_stack([x, *(group == g for g in (3, 5, 9))]).astype(float)
+    solved, rest, *_ = np.linalg.lstsq(design, y, rcond=None)
+    error = np.sqrt(rest[0] / (12 - 4) * np.linalg.inv(design.T @ design)[0, 0])
+    assert statistics.slope(x, y, group) == pytest.approx((solved[0], stats.t.ppf(0.975, 8) * error))
+    assert np.isnan(statistics.slope(x * 0, y, group)).all()
+    assert np.isnan(statistics.slope(x[:2], y[:2], [1, 1])[1])
