@@ -19,14 +19,15 @@ from sea.separate import SeparateLearning
 from sea.statistics import Estimate
 from sea.train import MONITOR
 
+RELEASED, LOGGED, CHOSEN = "as released", "as logged", "chosen on validation"
 PROFILES = {
-    "quick": {"epochs": 2, "patience": 10, "lr": 1e-3, "seeds": 1, "tune": False},
-    "default": {"epochs": 200, "patience": 10, "lr": 1e-3, "seeds": 3, "tune": False},
-    "published": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 1, "tune": False},
-    "paper": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 5, "tune": True},
+    "quick": {"epochs": 2, "patience": 10, "lr": 1e-3, "seeds": 1, "columns": [RELEASED]},
+    "default": {"epochs": 200, "patience": 10, "lr": 1e-3, "seeds": 3, "columns": [RELEASED]},
+    "published": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 1, "columns": [RELEASED, LOGGED]},
+    "paper": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 5, "columns": [RELEASED, LOGGED, CHOSEN]},
 }
-"""What a profile sets, the same for every model. `lr` None means each model's published one; `tune`, that each
-model's grid is searched first."""
+"""What a profile sets, the same for every model. `lr` None means each model's published one; `columns` are the settings
+at which SEA's variants are judged. Where `CHOSEN` is among them, each model's grid is searched first."""
 
 SAMPLE_USERS = 200
 """How many users `sample` keeps."""
@@ -69,10 +70,9 @@ SWEEP = {
 """Figure 4, one at a time around the released setting, and CLUB's steps, which the paper does not vary. The
 tables of two datasets were made with an alpha near 0.6, not with the released 0.012."""
 
-RELEASED, LOGGED, CHOSEN = "as released", "as logged", "chosen on validation"
 COLUMNS = {RELEASED: {}, LOGGED: {"alpha": 0.6}}
-"""The settings at which SEA's variants are judged: the released ones; the α that the size of the losses in the logs of
-two datasets implies, with the rest as released. Where the profile tunes, the ones chosen on validation come third."""
+"""The released settings, and the α that the size of the losses in the logs of two datasets implies, the rest as
+released. Third, where the profile searches, come those that validation chose."""
 
 INACTIVE = 0.01
 """A term that is above zero in a smaller share of the batches can't show an effect."""
@@ -320,7 +320,7 @@ def study(
     planned = {model: plan([model], dataset, profile, seeds, device) for model in models}
     if epochs:
         planned = {m: [replace(s, epochs=min(epochs, s.epochs)) for s in found] for m, found in planned.items()}
-    tune = PROFILES[profile]["tune"] if tune is None else tune
+    tune = CHOSEN in PROFILES[profile]["columns"] if tune is None else tune
     searched = search({model: found[0] for model, found in planned.items()}, jobs, root) if tune else {}
     chosen = {model: best(found) for model, found in searched.items()}
     settings = {
@@ -335,7 +335,7 @@ def study(
 def in_columns(
     variants: Variants, dataset: str, profile: str = "default", *args: object, **rest: object
 ) -> dict[str, Study]:
-    """The same variants of SEA at each of the settings in `COLUMNS`, and at the chosen ones where the profile tunes.
+    """The same variants of SEA at each of the settings that the profile names, as studies by these names.
 
     Args:
         variants, dataset, profile: as in `study`, and so is the rest.
@@ -350,8 +350,9 @@ def in_columns(
             **rest,
         )
         for column, own in COLUMNS.items()
+        if column in PROFILES[profile]["columns"]
     }
-    if PROFILES[profile]["tune"]:
+    if CHOSEN in PROFILES[profile]["columns"]:
         chosen = study(variants, dataset, profile, *args, **rest)
         found |= {CHOSEN: chosen} if chosen.searched else {}
     return found

@@ -25,7 +25,7 @@ def root(tmp_path_factory):
 
 
 def test_a_profile_that_tunes_selects_on_validation_alone(root, monkeypatch):
-    monkeypatch.setitem(studies.PROFILES, "tiny", PROFILES["quick"] | {"tune": True, "epochs": 2, "seeds": 2})
+    monkeypatch.setitem(studies.PROFILES, "tiny", PROFILES["paper"] | {"epochs": 2, "seeds": 2})
     monkeypatch.setattr(MODELS["BPR"], "grid", {"lr": (1e-3, 3e-3), "reg": (0.1, 0.0)})
     tuned = study({"plain": ("BPR", {}), "narrow": ("BPR", {"dim": 4})}, "planted", "tiny", device="cpu", root=root)
     assert grid("BPR") == [{"lr": lr, "reg": reg} for lr in (1e-3, 3e-3) for reg in (0.1, 0.0)]
