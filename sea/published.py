@@ -40,13 +40,13 @@ EXACT = 1e-9
 """How far a metric may be from what the hits say: what another processor's sums may differ by."""
 
 
-def publish(records: Iterable[Record], root: str | Path = RECORDS) -> dict[Path, int]:
+def publish(records: Iterable[Record], root: str | Path = RECORDS) -> dict[Path, tuple[int, int]]:
     """Add finished runs to the store; one of the same key is replaced, and no other is lost.
 
     A replaced run keeps what was measured of it, unless its hits changed.
 
     Returns:
-        By file that holds the runs: how many of them are new to it.
+        By file: how many of the runs are new to it, and how many it now holds.
 
     Raises:
         ValueError: a run's hits say something else than its metrics, or than the users in the store.
@@ -61,7 +61,7 @@ def publish(records: Iterable[Record], root: str | Path = RECORDS) -> dict[Path,
             rows = before | {record.key: _row(record, before.get(record.key)) for record in group}
             _save(path.parent / USERS, _with_users(path.parent / USERS, group))  # first, as the runs need them
             _save(path, sorted(rows.values(), key=lambda row: (row["seed"], row["key"])))
-            new[path] = len(rows) - len(before)
+            new[path] = len(rows) - len(before), len(rows)
     return new
 
 

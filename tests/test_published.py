@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import pickle
 import random
 import re
 import shutil
@@ -106,6 +107,11 @@ def test_what_is_published_is_read_to_the_bit(trained, store):
         assert theirs.seconds == pytest.approx(ours.seconds, rel=1e-5)
 
 
+def test_a_published_run_can_be_sent_to_another_process(store):
+    record = read("planted", store)[0]
+    assert arrays(pickle.loads(pickle.dumps(record))) == arrays(record)
+
+
 def test_a_run_that_diverged_at_once_is_published_too(local, tmp_path):
     wild = run(replace(TOY, lr=1e30), local, progress=False)
     publish([wild], tmp_path)
@@ -132,14 +138,14 @@ def test_the_same_runs_give_the_same_bytes(trained, store, tmp_path):
         assert content == (tmp_path / "third" / "planted" / name).read_bytes()
         assert content[3] == 0 and content[4:8] == bytes(4)  # gzip's flags (no name inside) and time
     before = {path: path.stat().st_ino for path in store.glob("*/*.gz")}
-    assert list(publish(trained, store).values()) == [0]
+    assert list(publish(trained, store).values()) == [(0, 5)]
     assert {path: path.stat().st_ino for path in store.glob("*/*.gz")} == before  # not even written
 
 
 def test_a_later_publication_keeps_the_others_and_replaces_the_same(trained, tmp_path):
     publish(trained[:2], tmp_path)
     slower = replace(trained[1], seconds_per_epoch=1.5)
-    assert list(publish([slower, trained[2]], tmp_path).values()) == [1]
+    assert list(publish([slower, trained[2]], tmp_path).values()) == [(1, 3)]
     found = read("planted", tmp_path)
     assert [record.key for record in found] == [record.key for record in trained[:3]]
     assert [record.seconds_per_epoch for record in found[:2]] == [trained[0].seconds_per_epoch, 1.5]
@@ -405,6 +411,18 @@ def test_measures_that_are_damaged_or_of_other_weights_are_taken_anew(local, tmp
     assert measure(other, "x", None) == 4
 
 
+def test_what_cant_be_kept_is_told_once_and_returned(local, caplog, monkeypatch):
+    def fail(*_):
+        raise OSError("measures.json: could not be written (Read-only file system)")
+
+    monkeypatch.setattr(records, "save_json", fail)
+    record = run(replace(TOY, seed=1), local, progress=False)
+    assert [measure(record, "x", lambda _: 1.5) for _ in range(2)] == [1.5, 1.5]
+    assert [line for line in caplog.messages if "Read-only" in line] == [
+        f"{record.folder}: what is measured can't be kept (measures.json: could not be written (Read-only file system))"
+    ]
+
+
 @pytest.mark.parametrize("value", [math.inf, "text", {1: 2.0}, [None], [0.0, -math.inf]])
 def test_what_is_no_number_is_not_kept(local, tmp_path, value):
     shutil.copytree(local, tmp_path / "runs")
@@ -457,7 +475,7 @@ def test_list_shows_where_each_run_is(command, trained, tmp_path):
 def test_older_runs_are_listed_as_such_and_not_published(command, trained, monkeypatch, tmp_path):
     monkeypatch.setattr(records, "REVISION", records.REVISION + 1)
     assert command("list")[1].count("older revision") == 7
-    assert "Left out 7 runs, as their revisions are older" in command("publish")[1]
+    assert "Left out, as their revisions are older than the code's: 7\n" in command("publish")[1]
     assert not list((tmp_path / "store").glob("*"))
 
 
@@ -495,12 +513,12 @@ def test_publish_leaves_out_what_is_not_done_and_quick_looks(command, trained, t
     assert (code, err) == (0, "")
     path = tmp_path / "store" / "planted" / "BPR.jsonl.gz"
     assert out.startswith(f"{path}: 5 new, 5 in all, {path.stat().st_size / 5:,.0f} bytes a run\n")
-    assert "Published 5 runs, 5 of them new." in out
-    assert "Left out 1 runs with fewer than 10 epochs allowed" in out
-    assert f"Left out {ranking}: is not what was written (" in out and "is not finished" in out
+    assert "Published: 5, new ones among them: 5\n" in out
+    assert "Left out as quick looks, with fewer than 10 epochs allowed: 1\n" in out
+    assert f"Left out: {ranking}: is not what was written (" in out and "is not finished" in out
     assert sorted(r.settings.seed for r in read("planted", tmp_path / "store")) == [1, 2, 3, 5, 999]  # 999: diverged
-    assert "Published 5 runs, 0 of them new." in command("publish")[1]
-    assert "Published 0 runs" in command("publish", "--model", "SEA")[1]
+    assert "Published: 5, new ones among them: 0\n" in command("publish")[1]
+    assert "Published: 0," in command("publish", "--model", "SEA")[1]
 
 
 def test_verify_tells_an_honest_run_from_a_tampered_one(command, trained, tmp_path):
@@ -538,7 +556,9 @@ def test_a_difference_is_held_against_the_spread_of_the_other_seeds(trained, sto
     published.withdraw(trained[3:], store)
     assert compare(honest, small, store).startswith("different: ")  # of two other seeds no spread is known
     wild = replace(honest, metrics={})
-    assert compare(wild, wild, store) == "same to the bit"
+    assert (
+        compare(wild, wild, store) == f"same: both diverged, after {len(wild.history)} and {len(wild.history)} epochs"
+    )
     assert compare(honest, wild, store).startswith("different: one of the two diverged")
 
 
