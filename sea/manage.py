@@ -229,22 +229,16 @@ def publish(options: argparse.Namespace) -> int:
             except DamagedFile as error:
                 lines.append(str(error))
     new = published.publish(kept, options.records)
-    for path, count in sorted(new.items()):
-        runs = len([one for one in published.read(path.parent.name, options.records) if _of(one, path)])
-        each = path.stat().st_size / runs
-        print(f"{path}: {count} new, {runs} in all, {each:,.0f} bytes a run")
-    print(f"Published {len(kept)} runs, {sum(new.values())} of them new.")
+    for path, (count, runs) in sorted(new.items()):
+        print(f"{path}: {count} new, {runs} in all, {path.stat().st_size / runs:,.0f} bytes a run")
+    print(f"Published: {len(kept)}, new ones among them: {sum(count for count, _ in new.values())}")
     if left["older"]:
-        print(f"Left out {left['older']} runs, as their revisions are older than the code's.")
+        print(f"Left out, as their revisions are older than the code's: {left['older']}")
     if left["quick"]:
-        print(f"Left out {left['quick']} runs with fewer than {EPOCHS} epochs allowed: they were quick looks.")
+        print(f"Left out as quick looks, with fewer than {EPOCHS} epochs allowed: {left['quick']}")
     for line in lines:
-        print(f"Left out {line}")
+        print(f"Left out: {line}")
     return 0
-
-
-def _of(record: Record, path: Path) -> bool:
-    return path.name == f"{record.settings.model}.jsonl.gz"
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -294,7 +288,9 @@ def _verdict(record: Record, root: Path) -> str:
 
 def compare(record: Record, again: Record, root: Path) -> str:
     """The verdict on a published run that was trained again: same to the bit, same within the spread, or different."""
-    if record.metrics.keys() == again.metrics.keys() and all(_same(record, again, split) for split in record.metrics):
+    if not record.metrics and not again.metrics:
+        return f"same: both diverged, after {len(record.history)} and {len(again.history)} epochs"
+    if record.metrics and again.metrics and all(_same(record, again, split) for split in record.metrics):
         return "same to the bit"
     ran, runs = (f"torch {one.environment['torch']}, {one.environment['device']}" for one in (record, again))
     where = f"trained with {ran}; here with {'the same' if runs == ran else runs}"

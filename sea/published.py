@@ -40,31 +40,28 @@ EXACT = 1e-9
 """How far a metric may be from what the hits say: what another processor's sums may differ by."""
 
 
-def publish(records: Iterable[Record], root: str | Path = RECORDS) -> dict[Path, int]:
+def publish(records: Iterable[Record], root: str | Path = RECORDS) -> dict[Path, tuple[int, int]]:
     """Add finished runs to the store; one of the same key is replaced, and no other is lost.
 
     A replaced run keeps what was measured of it, unless its hits changed.
 
     Returns:
-        By file that holds the runs: how many of them are new to it.
+        By file: how many of the runs are new to it, and how many it now holds.
 
     Raises:
         ValueError: a run's hits say something else than its metrics, or than the users in the store.
         DamagedFile: a file of the store, or a run's ranking, does not hold what was written.
         OSError: a file can't be written; one line that names it.
     """
-    found: dict[Path, list[Record]] = {}
-    for record in records:
-        found.setdefault(_file(root, record.dataset, record.settings.model), []).append(record)
     new = {}
-    for path, group in found.items():
+    for path, group in _by_file(records, root).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / "lock"):
-            before = _rows_by_key(path)
+            before = {row["key"]: row for row in _load_if_there(path)}
             rows = before | {record.key: _row(record, before.get(record.key)) for record in group}
             _save(path.parent / USERS, _with_users(path.parent / USERS, group))  # first, as the runs need them
             _save(path, sorted(rows.values(), key=lambda row: (row["seed"], row["key"])))
-            new[path] = len(rows) - len(before)
+            new[path] = len(rows) - len(before), len(rows)
     return new
 
 
@@ -75,13 +72,12 @@ def withdraw(records: Iterable[Record], root: str | Path = RECORDS) -> None:
         DamagedFile: a file of the store does not hold what was written.
         OSError: a file can't be written; one line that names it.
     """
-    for record in records:
-        path = _file(root, record.dataset, record.settings.model)
+    for path, group in _by_file(records, root).items():
+        keys, users = {record.key for record in group}, path.parent / USERS
         with FileLock(path.parent / "lock"):
-            _save(path, [row for key, row in _rows_by_key(path).items() if key != record.key])
+            _save(path, [row for row in _load_if_there(path) if row["key"] not in keys])
             needed = {row["checksum"] for file in _files(path.parent) for row in _load(file)}
-            users = path.parent / USERS
-            _save(users, [row for row in _load(users) if row["checksum"] in needed])
+            _save(users, [row for row in _load_if_there(users) if row["checksum"] in needed])
 
 
 def datasets(root: str | Path = RECORDS) -> list[str]:
@@ -139,6 +135,13 @@ def _file(root: str | Path, dataset: str, model: str) -> Path:
     return Path(root) / Path(dataset).name / f"{model}.jsonl.gz"
 
 
+def _by_file(records: Iterable[Record], root: str | Path) -> dict[Path, list[Record]]:
+    found: dict[Path, list[Record]] = {}
+    for record in records:
+        found.setdefault(_file(root, record.dataset, record.settings.model), []).append(record)
+    return found
+
+
 def _files(folder: Path) -> list[Path]:
     """The files of runs in a dataset's folder."""
     return sorted(path for path in folder.glob("*.jsonl.gz") if path.name != USERS)
@@ -175,7 +178,7 @@ def _short(value: object) -> object:
 
 def _with_users(path: Path, records: list[Record]) -> list[dict]:
     """The rows of the file of users, those of the records' data among them."""
-    rows = {(row["checksum"], row["split"]): row for row in (_load(path) if path.exists() else [])}
+    rows = {(row["checksum"], row["split"]): row for row in _load_if_there(path)}
     for record in records:
         for split in record.metrics:
             tensors = {name: values.tolist() for name, values in record.ranking(split).tensors().items()}
@@ -254,13 +257,14 @@ def _tensor(values: list[int]) -> Tensor:
 # files
 
 
-def _rows_by_key(path: Path) -> dict[str, dict]:
-    return {row["key"]: row for row in _load(path)} if path.exists() else {}
-
-
 def _load(path: Path) -> list[dict]:
     """The rows of a file; raises as `_texts`."""
     return [json.loads(text) for text in _texts(path)]
+
+
+def _load_if_there(path: Path) -> list[dict]:
+    """The rows of a file, none if there is no file yet; raises as `_texts`."""
+    return _load(path) if path.exists() else []
 
 
 def _texts(path: Path) -> list[str]:
