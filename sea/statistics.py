@@ -96,6 +96,15 @@ class Estimate:
         """One of `WORDS`, for a claim that needs this difference alone."""
         return every({"": self})[0]
 
+    @property
+    def told(self) -> str:
+        """The effect in percent, its interval and its word, in a few words."""
+        row = self.row()
+        if not row["percent ±"] >= 0:
+            return row["word"]
+        seen = f"; {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
+        return f"{row['word']} ({row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen if self.word == UNCLEAR else ''})"
+
     def row(self) -> dict[str, object]:
         """What a table tells of it: absolute values, then percent of the reference's mean."""
         percent = 100 / self.reference if self.reference else np.nan

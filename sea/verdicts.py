@@ -122,7 +122,7 @@ def orthogonal(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
 
 
 def judge(claim: str, estimates: Mapping[str, Estimate], settings: str = "") -> dict[str, object]:
-    """A row of the claims table: the word for all estimates together, and the one that the claim hangs on.
+    """A row of the claims table: the word for all estimates together, and the numbers of the one that it hangs on.
 
     Args:
         claim: a name in `SAYS`.
@@ -131,7 +131,23 @@ def judge(claim: str, estimates: Mapping[str, Estimate], settings: str = "") -> 
     word, label = every(estimates)
     hangs_on = estimates[label]
     row = hangs_on.row() | {"word": f"{word} ({hangs_on.untested})" if word == statistics.UNTESTED else word}
-    return {"claim": claim, "settings": settings, "the paper says": SAYS[claim], "measured": label, **row}
+    head = {"claim": claim, "settings": settings, "the paper says": SAYS[claim], "measured": label}
+    return head | {"pairs": len(estimates)} | row
+
+
+def sentence(row: Mapping[str, object], where: str) -> str:
+    """What a row of `judge`, or of the claims table, says, in words.
+
+    Args:
+        where: the dataset's name.
+    """
+    settings = f", {row['settings']}" if row["settings"] else ""
+    start = f"{row['claim']} on {where}{settings}: {row['word']}. {row['measured']}"
+    if not row["percent ±"] >= 0:
+        return f"{start}."
+    seen = f"; {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
+    seen = seen if row["word"] == statistics.UNCLEAR else ""
+    return f"{start}: {row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen}."
 
 
 def table(
@@ -186,20 +202,9 @@ def printed() -> dict[str, float]:
     return {claim: 100 * (upper / lower - 1) for claim, (upper, lower) in pairs.items()}
 
 
-def sentences(claims: pd.DataFrame, where: str) -> list[str]:
-    """A sentence for each row of `table`.
-
-    Args:
-        where: the dataset's name.
-    """
-    return [_sentence(claim, row, where) for claim, row in claims.iterrows()]
-
-
-def _sentence(claim: str, row: pd.Series, where: str) -> str:
-    settings = f", {row['settings']}" if row["settings"] else ""
-    numbers = f" {row['measured']}: {row['percent']:+.1f} ± {row['percent ±']:.1f} %" if row["percent ±"] > 0 else ""
-    seen = f", and {row['detectable, %']:.1f} % could have been seen" if row["word"] == statistics.UNCLEAR else ""
-    return f"{claim} on {where}{settings}: {row['word']}.{numbers}{seen}" + ("." if numbers else "")
+def parts(s: Study) -> dict[str, Estimate]:
+    """Con. 3 by its parts: does CLUB's weight change them, against the same training with β = 0?"""
+    return {}
 
 
 def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
