@@ -12,6 +12,9 @@ from sea.study import FLEXIBILITY, GENERALIZATION, INACTIVE, SWEEP, Study
 from sea.train import MONITOR
 
 FIGURES = DATA.parent / "figures"
+IN_README = ("planted",)
+"""The datasets whose results the README tells: those with several runs of each model by the present code."""
+MARKS = "<!-- results: written by python -m sea.verdicts -->", "<!-- end of the results -->"
 SEPARATING, ALIGNING = ("MICRO", "PAMD", "MGCN"), ("MMGCN", "MMSSL", "BM3")
 """Obs. 2's methods that distinguish the generic and the unique, and its methods that don't, as the paper names them."""
 
@@ -217,3 +220,59 @@ def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
     text = found.columns.intersection(["settings", "measured", "word", "the paper says"])
     found[text] = found[text].fillna("")
     return found.set_index("claim")
+
+
+def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
+    """What the README says of the results, in Markdown: the claims on each dataset, and each model's Recall@20.
+
+    Args:
+        datasets: names of folders under `folder`, each with a claims and a comparison table.
+    """
+    tables = {name: load(name, folder) for name in datasets}
+    head = ["claim", "the paper, on Baby", *tables]
+    rows = []
+    for claim, says in SAYS.items():
+        cells = [_cell(table.loc[[claim]]) if claim in table.index else "" for table in tables.values()]
+        theirs = printed().get(claim)
+        rows.append([f"**{claim}**: {says}", "" if theirs is None else f"{theirs:+.1f} %", *cells])
+    return f"{_markdown(head, rows)}\n\n{_recall(datasets, folder)}"
+
+
+def _cell(rows: pd.DataFrame) -> str:
+    """A claim's words on a dataset; several settings with one word stand together."""
+    lines = []
+    for _, row in rows.iterrows():
+        effect = f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
+        lines.append(f"{row['settings']}: " * bool(row["settings"]) + row["word"] + effect)
+    return "<br>".join(lines)
+
+
+def _recall(datasets: Iterable[str], folder: str | Path) -> str:
+    found = {name: pd.read_csv(Path(folder) / name / "comparison_test.csv", index_col=0) for name in datasets}
+    two = pd.concat([reported.table(2), reported.table(3)]).query("dataset == 'baby'").drop_duplicates("method")
+    theirs = two.set_index("method")[MONITOR]
+    models = list(dict.fromkeys(model for table in found.values() for model in table.index))
+    rows = []
+    for model in models:
+        cells = []
+        for table in found.values():
+            value, half = (table[c].get(model, float("nan")) for c in (MONITOR, f"{MONITOR} ±"))
+            cells.append(f"{value:.3f} ± {half:.3f}" if half >= 0 else "")
+        rows.append([model, *cells, f"{theirs[model]:.4f}" if model in theirs else ""])
+    return _markdown(["test Recall@20", *found, "the paper, Baby"], rows)
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def rewrite(page: Path, datasets: Iterable[str], folder: str | Path = FIGURES) -> None:
+    """Put `readme` between the two marks of a page."""
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    page.write_text(f"{before}{MARKS[0]}\n\n{readme(datasets, folder)}\n\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    rewrite(FIGURES.parent / "README.md", IN_README)

@@ -169,3 +169,24 @@ def test_a_claims_table_comes_back_as_it_was_written(tmp_path):
     found = verdicts.load("toys", tmp_path)
     assert found.loc["Obs. 3", "word"] == HOLDS and found.loc["Obs. 3", "settings"] == "as released"
     assert found.loc["Obs. 3", "percent"] == pytest.approx(10, rel=1e-6)
+
+
+def test_the_readme_says_what_the_committed_tables_say():
+    text = (verdicts.FIGURES.parent / "README.md").read_text(encoding="utf-8")
+    between = text.split(verdicts.MARKS[0])[1].split(verdicts.MARKS[1])[0]
+    assert between.strip() == verdicts.readme(verdicts.IN_README), "write it anew: python -m sea.verdicts"
+
+
+def test_the_readme_s_cells_are_those_of_the_tables(tmp_path):
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    rows = [
+        verdicts.judge("Obs. 3", verdicts.each_module(study(ABLATION)), one) for one in ("as released", "as logged")
+    ]
+    pd.DataFrame(rows).set_index("claim").to_csv(folder / "claims.csv")
+    recall = pd.DataFrame({METRIC: [0.25, 0.125], f"{METRIC} ±": [0.0625, np.nan]}, index=["SEA", "BPR"])
+    recall.to_csv(folder / "comparison_test.csv")
+    text = verdicts.readme(["toys"], tmp_path)
+    assert "as released: holds (+10.0 ± " in text and "<br>as logged: holds (+10.0 ± " in text
+    assert "| SEA | 0.250 ± 0.062 | 0.1033 |" in text
+    assert "| BPR |  | 0.0575 |" in text  # one run has no interval, and is no result
