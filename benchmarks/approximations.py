@@ -4,15 +4,16 @@
                                         [--jobs 1] [--device auto] [--out FILE]
 
 SEA is trained exactly, with each approximation and with all of them, on the same seeds, a thread each; trainings are
-kept under data/runs, and go on there if they were cut off. "lost" is exact minus approximate, each seed against its
-own, and "±" half a 95 % interval's width, over seeds in percent. Seconds are medians of the trainings' own, which
-share the machine if --jobs is above 1.
+kept under data/runs, and go on there if they were cut off. The lead of the exact form comes with a 95 % interval and a
+word, as sea/statistics.py defines them. Seconds are medians of the trainings' own, which share the machine if --jobs is
+above 1.
 """
 
 import numpy as np
 import pandas as pd
 from common import parser, report
 
+from sea import statistics
 from sea.records import RUNS
 from sea.study import PROFILES, Study, Variants, study
 
@@ -30,11 +31,9 @@ def variants(drawn: int) -> Variants:
 
 
 def compare(found: Study) -> pd.DataFrame:
-    """Per variant: Recall@20, what it loses to the exact form, in itself and in percent, and seconds an epoch."""
-    kept = ["difference", "± seeds", "± users", "percent", "percent ±"]
-    names = {"difference": "lost", "percent": "lost %", "percent ±": "lost % ±"}
-    table = found.summary()[["seeds", "recall@20", "recall@20 ±"]]
-    table = table.join(found.paired("exact")[kept].rename(columns=names))
+    """Per variant: Recall@20, by how much the exact form is above it, with a word, and seconds an epoch."""
+    lead = statistics.table(found.against("exact")).drop(columns="runs").add_prefix("exact's lead: ")
+    table = found.summary()[["runs", "recall@20", "recall@20 ±"]].join(lead)
     table["s an epoch"] = [np.median([r.seconds_per_epoch for r in records]) for records in found.records.values()]
     return table.rename_axis("SEA")
 

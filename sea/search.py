@@ -86,7 +86,7 @@ def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str,
     """By model, the runs of its search, from which `best` chooses.
 
     A point is judged by the mean over `SEARCH_SEEDS` seeds, if the median training with the first one took less than
-    `SEARCH_SECONDS`; else by that seed alone. Then the values `around` the best point are tried with the same seeds.
+    `SEARCH_SECONDS`, and always on planted worlds; else by that seed alone. Then the values `around` the best point are tried with the same seeds.
 
     Args:
         first: by model, the settings of its first run, on top of which the points go.
@@ -95,7 +95,8 @@ def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str,
     tries = {model: points(model, one.dataset) for model, one in first.items()}
     found = _tried(first, tries, dict.fromkeys(tries, range(1)), jobs, root)
     seconds = {model: np.median([r.seconds for r in records]) for model, records in found.items() if records}
-    seeds = {model: range(SEARCH_SEEDS if median < SEARCH_SECONDS else 1) for model, median in seconds.items()}
+    short = {m: first[m].dataset == "planted" or median < SEARCH_SECONDS for m, median in seconds.items()}
+    seeds = {model: range(SEARCH_SEEDS if is_short else 1) for model, is_short in short.items()}
     found = _tried(first, {model: tries[model] for model in seeds}, seeds, jobs, root)
     near = {model: _around(model, best(records)) for model, records in found.items()}
     more = _tried(first, near, seeds, jobs, root)

@@ -93,8 +93,9 @@ def test_an_approximation_is_held_against_the_exact_form_on_the_same_seeds(tmp_p
     exact, other = ([r.metrics["test"]["recall@20"] for r in found.records[name]] for name in two)
     row = approximations.compare(found).loc["alignment on 64 items"]
     assert row["recall@20"] == pytest.approx(np.mean(other))
-    assert row["lost"] == pytest.approx(np.mean(exact) - np.mean(other))
-    assert row["± seeds"] == pytest.approx(12.706 * abs(exact[0] - other[0] - exact[1] + other[1]) / 2, rel=1e-4)
+    assert row["exact's lead: difference"] == pytest.approx(np.mean(exact) - np.mean(other))
+    half = 12.706 * abs(exact[0] - other[0] - exact[1] + other[1]) / 2  # two worlds
+    assert row["exact's lead: ±"] == pytest.approx(half, rel=1e-4)
 
 
 def test_a_breakdown_gives_each_part_its_forward_and_backward():
