@@ -108,12 +108,13 @@ def main() -> int:
             world = load(options.dataset)
             if options.profile == "quick" and options.dataset != "planted":
                 options.dataset = _small(world, options.dataset)
-            _tell_published(options)
         device = default_device(options.device)
         chosen_models(options.models)
     except (DataError, ValueError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
+    if not options.published:
+        _tell_published(options)
     jobs = options.jobs or (1 if device == "cuda" else joblib.cpu_count())
     parameters = {
         "dataset": options.dataset,

@@ -198,9 +198,11 @@ class Study:
     def groups(self, first: Iterable[str], second: Iterable[str], metric: str = MONITOR) -> Estimate:
         """By how much variants of one kind are above those of another, the variant being the unit."""
         names = [*first], [*second]
-        means = [[self.estimate({name: 1}, metric).difference for name in kind] for kind in names]
-        runs = sum(len(self.records[name]) for kind in names for name in kind)
-        return statistics.groups(*means, runs=runs)
+        each = [[self.estimate({name: 1}, metric) for name in kind] for kind in names]
+        means = [[one.difference for one in kind] for kind in each]
+        found = statistics.groups(*means, runs=sum(one.runs for kind in each for one in kind))
+        reasons = [one.untested for kind in each for one in kind if one.untested]
+        return statistics.untested(found, reasons[0]) if reasons and not found.untested else found
 
     def measured(
         self, weights: Mapping[str, float], name: str, compute: Callable[[Record], object], part: str = ""

@@ -145,7 +145,8 @@ def sentence(row: Mapping[str, object], where: str) -> str:
         where: the dataset's name.
     """
     settings = f", {row['settings']}" if row["settings"] else ""
-    start = f"{row['claim']} on {where}{settings}: {row['word']}. {row['measured']}"
+    place = f" on {where}{settings}" if row["runs"] >= 0 else ""  # theory needs no data
+    start = f"{row['claim']}{place}: {row['word']}. {row['measured']}"
     if not row["percent ±"] >= 0:
         return f"{start}."
     seen = f"; {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"

@@ -28,7 +28,7 @@ FILES = ["record.json", "ranking.safetensors", "weights.safetensors"]
 
 def numbers(record):
     """All that has to be the same when a run is done again."""
-    weights = [v.tolist() for v in record.model(load(record.settings.dataset)).state_dict().values()]
+    weights = [v.tolist() for v in record.model(record.data()).state_dict().values()]
     return record.metrics, record.best_epoch, record.stopped, untimed(record.history), record.files, weights
 
 
