@@ -8,6 +8,8 @@ import pickle
 import random
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -601,6 +603,13 @@ def test_a_run_that_is_being_trained_is_not_removed(command, trained, tmp_path):
         code, _, err = command("remove", trained[0].key)
     assert code == 2 and "needs to be at rest in 'remove' (got a run that is being trained)" in err
     assert folder.exists()
+
+
+def test_the_command_is_there(tmp_path):
+    words = ["-W", "error", "-m", "sea.runs", "list", "--runs", tmp_path, "--records", tmp_path / "none"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("key  dataset  model  seed")
 
 
 @pytest.mark.parametrize("words", [(), ("frobnicate",), ("list", "--foo"), ("show",), ("verify", "--seed", "x")])
