@@ -230,6 +230,14 @@ def test_a_store_without_its_users_is_noticed(store):
         record.ranking()
 
 
+def test_users_that_are_not_those_of_the_hits_are_noticed(store):
+    record = read("planted", store)[0]
+    rows = published._load(store / "planted" / USERS)
+    published._save(store / "planted" / USERS, [row | {"users": row["users"][1:]} for row in rows])
+    with pytest.raises(DamagedFile, match=rf"it lacks the \w+ users of run {record.key}, data {record.checksum[:12]}"):
+        record.ranking()
+
+
 def test_a_row_of_another_version_is_told_in_one_line(trained, store, monkeypatch):
     monkeypatch.setattr(published, "COPIED", (*published.COPIED, "novelty"))
     published._records.cache_clear()
@@ -260,7 +268,7 @@ def test_no_path_of_this_machine_is_published(world, tmp_path):
 def test_the_four_lines_of_the_readme_say_what_the_record_says(trained, tmp_path, monkeypatch):
     text = (Path(__file__).parents[1] / "data" / "README.md").read_text(encoding="utf-8")
     (lines,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "read_json" in block]
-    assert len(lines.splitlines()) == 4
+    assert len(lines.split("\n")) == 4 + 2  # a blank one after the import, and the end
     named = [replace(record, settings=replace(record.settings, model="SEA")) for record in trained]
     publish(named, tmp_path / "data" / "records")
     monkeypatch.chdir(tmp_path)
@@ -483,17 +491,22 @@ def test_older_runs_are_listed_as_such_and_not_published(command, trained, monke
 
 def test_show_tells_everything_of_one_run(command, trained, tmp_path):
     record = trained[2]
-    measure(replace(record, folder=tmp_path / "runs" / record.folder.name), "angle", lambda _: 1.25)
+    folder = tmp_path / "runs" / record.folder.name
+    measure(replace(record, folder=folder), "angle", lambda _: 1.25)
+    assert command("publish")[0] == 0
     code, out, _ = command("show", record.key[:9])
     assert code == 0
     for word in (record.key, record.checksum, "lr 0.01", record.environment["torch"], "measured: angle", "1.25"):
         assert word in out
     assert f"{record.metrics['test']['recall@20']:.6f}" in out
     assert len(re.findall(r"^\d+ ", out, re.M)) == len(record.history)
-    assert command("publish")[0] == 0
     shutil.rmtree(tmp_path / "runs")
     code, published_out, _ = command("show", record.key)
-    assert code == 0 and published_out.splitlines()[3:] == out.splitlines()[3:]
+    assert code == 0
+    ours, theirs = (text.partition("\n\n       recall@10")[0].splitlines() for text in (out, published_out))
+    assert [line for line in ours if line not in theirs] == [
+        f"where            {folder}, published in {tmp_path / 'store'}"
+    ]
 
 
 @pytest.mark.parametrize("words", [("show",), ("remove",), ("remove", "--published"), ("verify",)])
