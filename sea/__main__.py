@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = ("quick", "default", "published", "paper")
 ALONE = ("10_efficiency",)  # it measures time, so nothing runs beside it
+FROM_RECORDS = ("05", "06", "07", "08", "09", "12")  # the others need features, weights, or a training of their own
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,10 +48,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="trainings at a time (default: one a core; 1 on a GPU)",
     )
+    add(
+        "--published",
+        action="store_true",
+        help="redraw what can be drawn from the published runs in data/records, without data and without a training",
+    )
     add("--only", type=_chosen, default=notebooks(), metavar="01,03", help="these notebooks alone")
     add("--out", type=Path, metavar="DIR", help="where to write (default: figures/DATASET, figures/DATASET-quick)")
     options = parser.parse_args(arguments)
-    if options.dataset != "planted":
+    if options.published:
+        options.profile, options.dataset = "paper", Path(options.dataset).name  # all that is published, tuned if it is
+    elif options.dataset != "planted":
         folders = [Path(options.dataset), REPOSITORY / "data" / options.dataset]
         found = next((folder.resolve() for folder in folders if folder.is_dir()), None)
         if found is None:
@@ -90,12 +98,17 @@ def main() -> int:
     from sea.data import DataError, load
     from sea.execute import Outcome, execute
     from sea.machine import default_device
+    from sea.search import PUBLISHED
     from sea.study import chosen_models
 
     try:
-        world = load(options.dataset)
-        if options.profile == "quick" and options.dataset != "planted":
-            options.dataset = _small(world, options.dataset)
+        if options.published:
+            _choose_published(options)
+        else:
+            world = load(options.dataset)
+            if options.profile == "quick" and options.dataset != "planted":
+                options.dataset = _small(world, options.dataset)
+            _tell_published(options)
         device = default_device(options.device)
         chosen_models(options.models)
     except (DataError, ValueError) as error:
@@ -108,7 +121,7 @@ def main() -> int:
         "seeds": options.seeds,
         "models": options.models,
         "device": device,
-        "runs": str(REPOSITORY / "data" / "runs"),
+        "runs": PUBLISHED if options.published else str(REPOSITORY / "data" / "runs"),
     }
     alone = [path for path in options.only if path.stem in ALONE]
     beside = [path for path in options.only if path not in alone]
@@ -127,6 +140,34 @@ def main() -> int:
         return 130
     print(f"Figures and tables: {options.out}")
     return 1 if "failed" in statuses else 0
+
+
+def _choose_published(options: argparse.Namespace) -> None:
+    """Keep the notebooks that need published runs alone, and say which are left out.
+
+    Raises:
+        ValueError: the dataset has no published runs.
+    """
+    from sea import published
+
+    known = published.datasets()
+    if options.dataset not in known:
+        raise ValueError(
+            f"--dataset needs published runs, which {', '.join(known) or 'no set'} has (got {options.dataset})"
+        )
+    left = [path.stem for path in options.only if path.name[:2] not in FROM_RECORDS]
+    options.only = [path for path in options.only if path.stem not in left]
+    count = len(published.read(options.dataset))
+    print(f"{count} published runs of {options.dataset}.")
+    print(f"Left out, as they need features, weights or trainings of their own: {', '.join(left) or 'none'}")
+
+
+def _tell_published(options: argparse.Namespace) -> None:
+    from sea import published
+
+    name = Path(options.dataset).name
+    if name in published.datasets():
+        print(f"{name} has published runs: ./run_all.sh --published --dataset {name} draws from them without training.")
 
 
 def _small(world: "Dataset", folder: str) -> str:

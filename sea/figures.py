@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 STYLE = Path(__file__).parents[1] / "figures" / "sea.mplstyle"
@@ -52,6 +53,20 @@ def save_table(table: pd.DataFrame, name: str, out: str | Path, provenance: dict
     text += f"\n\n{warning}" if warning else ""
     (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     table.to_latex(folder / f"{name}.tex", float_format=f"%.{digits}f", escape=True, caption=warning or None)
+
+
+def forest(ax: Axes, rows: pd.DataFrame, shift: float = 0.0, **look: object) -> None:
+    """Draw effects in percent with their intervals, a line for each row, the first on top, and a line at zero.
+
+    Args:
+        rows: with "percent" and "percent ±", as `sea.statistics.table` gives them; NaN leaves a line empty.
+        shift: by how much the marks lie above their line, so that several can share it.
+        look: of `Axes.errorbar`.
+    """
+    place = np.arange(len(rows))[::-1]
+    ax.axvline(0, color="0.6", lw=0.8, ls=":", zorder=0)
+    ax.errorbar(rows["percent"], place + shift, xerr=rows["percent ±"].fillna(0), **{"fmt": "o", "ms": 4} | look)
+    ax.set(yticks=place, yticklabels=rows.index, ylim=(-0.6, len(rows) - 0.4))
 
 
 def _shown(value: object, digits: int) -> str:

@@ -1,39 +1,38 @@
-"""Studies: which runs answer a question, which settings validation selects, and what the runs say."""
+"""Studies: which runs answer a question, and what they say."""
 
 import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from sea import statistics
 from sea.data import DataError, Dataset
 from sea.models import MODELS
-from sea.records import RUNS, Record, Settings
-from sea.runs import run_many
+from sea.published import find
+from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
+from sea.search import PLANTED_LR, PUBLISHED, SEED, adjusted, best, obtain, point_of, search, size
 from sea.separate import SeparateLearning
+from sea.statistics import Estimate
 from sea.train import MONITOR
 
-SEED = 999
-BUDGET = 12
-"""Points that the search tries of each model's grid: all, or so many."""
-SEARCH_SEEDS, SEARCH_SECONDS = 3, 60
-"""Seeds that judge a point where the median training takes less than so many seconds; elsewhere one seed does."""
+RELEASED, LOGGED, CHOSEN = "as released", "as logged", "chosen on validation"
 PROFILES = {
-    "quick": {"epochs": 2, "patience": 10, "lr": 1e-3, "seeds": 1, "tune": False},
-    "default": {"epochs": 200, "patience": 10, "lr": 1e-3, "seeds": 3, "tune": False},
-    "published": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 1, "tune": False},
-    "paper": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 5, "tune": True},
+    "quick": {"epochs": 2, "patience": 10, "lr": 1e-3, "seeds": 1, "columns": [RELEASED]},
+    "default": {"epochs": 200, "patience": 10, "lr": 1e-3, "seeds": 3, "columns": [RELEASED]},
+    "published": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 1, "columns": [RELEASED, LOGGED]},
+    "paper": {"epochs": 1000, "patience": 20, "lr": None, "seeds": 5, "columns": [RELEASED, LOGGED, CHOSEN]},
 }
-"""What a profile sets, the same for every model. `lr` None means each model's published one; `tune`, that each
-model's `points` are searched first."""
+"""What a profile sets, the same for every model. `lr` None means each model's published one; `columns` are the settings
+at which SEA's variants are judged. Where `CHOSEN` is among them, each model's grid is searched first."""
 
 SAMPLE_USERS = 200
 """How many users `sample` keeps."""
+
+METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
 
 Variants = dict[str, tuple[str, dict]]
 """By label: a model's name, and the settings that differ from the model's own."""
@@ -43,8 +42,9 @@ ABLATION: Variants = {
     "w/o Distancing": ("SEA", {"distance": "none"}),
     "w/o Alignment": ("SEA", {"align": "none"}),
     "SEA": ("SEA", {}),
+    "SEA, CLUB unclamped": ("SEA", {"club_released": False}),
 }
-"""Figure 3."""
+"""Figure 3, and CLUB's estimate as printed, where the released program clamps it at zero."""
 
 FLEXIBILITY: Variants = {
     "SEAa": ("SEA", {}),
@@ -54,6 +54,9 @@ FLEXIBILITY: Variants = {
     "SoloSim + orthogonal": ("SEA", {"distance": "orthogonal"}),
 }
 """Table 4, and the paradigm that the paper argues against, on the same encoder."""
+
+TWINS: Variants = {"with CLUB": ("SEA", {}), "β = 0": ("SEA", {"beta": 0.0})}
+"""Does CLUB do anything to the parts: the same training, with its weight and without."""
 
 GENERALIZATION = {"VBPR": "VBPR+SEA", "FREEDOM": "FREEDOM+SEA"}
 """Table 3: a model, and the same with SEA's plug-in."""
@@ -67,12 +70,15 @@ SWEEP = {
 """Figure 4, one at a time around the released setting, and CLUB's steps, which the paper does not vary. The
 tables of two datasets were made with an alpha near 0.6, not with the released 0.012."""
 
+COLUMNS = {RELEASED: {}, LOGGED: {"alpha": 0.6}}
+"""The released settings, and the α that the size of the losses in the logs of two datasets implies, the rest as
+released. Third, where the profile searches, come those that validation chose."""
+
+INACTIVE = 0.01
+"""A term that is above zero in a smaller share of the batches can't show an effect."""
+
 PROVENANCE = ("commit", "python", "torch", "device")
 """What a stamp tells of the environments in which runs were trained."""
-
-PLANTED_LR, PLANTED_STEPS = 1e-2, 10
-"""On a planted world, whose epochs have 4 batches, a tenth of a small real set's, every model has the one step size
-instead of its published one, and those of its grid are so many times as large. Patience is half of the profile's."""
 
 
 def chosen_models(names: str = "") -> list[str]:
@@ -131,115 +137,154 @@ def sweep() -> Variants:
     return found
 
 
+def with_control() -> Variants:
+    """The models of `GENERALIZATION`: plain, with the plug-in's transform and neither loss, and with the plug-in."""
+    found: Variants = {}
+    for plain, plugged in GENERALIZATION.items():
+        found[f"{plain}, plain"] = (plain, {})
+        found[f"{plain}, transform"] = (plugged, {"align": "none", "distance": "none"})
+        found[f"{plain}, plug-in"] = (plugged, {})
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """What the runs of a study say.
 
     Attributes:
-        records: by variant, one for each seed.
-        searched: by model, the runs of its search, all `points` with the first seed, then all with the next;
-            empty where nothing was tuned.
+        records: by variant, one for each seed; on planted worlds, for each world.
+        searched: by model, the runs of its search; empty where nothing was tuned.
     """
 
     records: dict[str, list[Record]]
     searched: dict[str, list[Record]]
 
-    def summary(self, split: str = "test") -> pd.DataFrame:
-        """Per variant: how many seeds have a result, and the `interval` of each metric over them.
+    @property
+    def dataset(self) -> str:
+        """The name of the dataset that the runs were trained on, "" if there are none."""
+        return next((r.dataset for found in self.records.values() for r in found), "")
 
-        A training that diverged before its first good epoch has none; `budget` counts it.
+    @property
+    def warning(self) -> str:
+        """What has to be said of the data, wherever a number of the study stands."""
+        return next((r.warning for found in self.records.values() for r in found), "")
+
+    def estimate(self, weights: Mapping[str, float], metric: str = MONITOR, split: str = "test") -> Estimate:
+        """Σ w μ over variants: a gap {a: 1, b: -1}, a gap of means, an interaction, or one variant's mean {a: 1}.
+
+        On planted worlds by `statistics.by_world`, else by `statistics.crossed`. It allows no word where a variant has
+        no run, or where one of its trainings did not end by itself.
         """
-        rows = pd.DataFrame(
-            [{"variant": name, **r.metrics[split]} for name, found in self.records.items() for r in _with_result(found)]
-        )
-        table = interval(rows, "variant")
-        table.insert(0, "seeds", rows.groupby("variant", sort=False).size())
-        return table.reindex(self.records).fillna({"seeds": 0}).rename_axis("variant")
+        for name in weights:
+            if not any(record.metrics for record in self.records[name]):
+                return statistics.missing(
+                    f"no run of {name} with a result" if self.records[name] else f"no run of {name}"
+                )
+        if self._worlds(weights):
+            found = statistics.by_world(weights, {name: self._means(name, metric, split) for name in weights})
+        else:
+            found = statistics.crossed(weights, {name: self._values(name, metric, split) for name in weights})
+        cut = [(name, r.stopped) for name in weights for r in self.records[name] if r.stopped != "patience"]
+        if cut and not found.untested:
+            name, reason = cut[0]
+            told = {"epochs": "was not trained to the end", "diverged": "diverged"}
+            return statistics.untested(found, f"a run of {name} {told.get(reason, reason)}")
+        return found
 
-    def paired(self, reference: str, metric: str = MONITOR, split: str = "test") -> pd.DataFrame:
-        """How far `reference` is above each other variant, paired by user and by seed.
+    def against(self, reference: str, metric: str = MONITOR, split: str = "test") -> dict[str, Estimate]:
+        """By how much `reference` is above each other variant."""
+        return {n: self.estimate({reference: 1, n: -1}, metric, split) for n in self.records if n != reference}
 
-        Columns: the two means' difference; its 95 % t-interval's half-width over users (each user's values
-        averaged over the seeds first), and over seeds; the two-sided p-values of both, corrected over the
-        variants for false discoveries (Benjamini-Hochberg); and the difference and its half-width over seeds
-        (over users for one seed) in percent of the variant's mean. Users say whether these trained models
-        differ; seeds, whether training again would show it. NaN where one seed allows no statement.
+    def groups(self, first: Iterable[str], second: Iterable[str], metric: str = MONITOR) -> Estimate:
+        """By how much variants of one kind are above those of another, the variant being the unit."""
+        names = [*first], [*second]
+        means = [[self.estimate({name: 1}, metric).difference for name in kind] for kind in names]
+        runs = sum(len(self.records[name]) for kind in names for name in kind)
+        return statistics.groups(*means, runs=runs)
+
+    def measured(
+        self, weights: Mapping[str, float], name: str, compute: Callable[[Record], object], part: str = ""
+    ) -> Estimate:
+        """Σ w μ of a number that `sea.records.measure` takes from each run, or of its entry `part`.
+
+        Runs are paired by world on planted worlds, and not paired elsewhere.
+        """
+        try:
+            values = {v: self._measures(v, name, compute, part) for v in weights}
+        except NotPublished:
+            return statistics.missing(f"{name} is not published")
+        if not all(values.values()):
+            return statistics.missing("no run")
+        if self._worlds(weights):
+            return statistics.by_world(weights, values)
+        (first, up), (second, down) = weights.items()
+        if (up, down) != (1, -1):
+            raise ValueError(f"'weights' needs to be a difference, 1 and -1, in 'measured' (got {dict(weights)!r})")
+        lists = [list(values[v].values()) for v in (first, second)]
+        return statistics.groups(*lists, runs=sum(map(len, lists)))
+
+    def _measures(self, variant: str, name: str, compute: Callable[[Record], object], part: str) -> dict[int, float]:
+        found = {r.settings.seed: measure(r, name, compute) for r in _with_result(self.records[variant])}
+        return {seed: value[part] if part else value for seed, value in found.items()}
+
+    def summary(self, split: str = "test") -> pd.DataFrame:
+        """Per variant: how many runs have a result, and each metric's mean, followed by its interval's half-width.
+
+        The interval is for the expected metric, over trainings and users: of one seed, over users alone.
         """
         rows = {}
-        for name in self.records:
-            if name != reference:
-                rows[name] = self.contrast({reference: 1, name: -1}, metric, split)
-        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
-        for column in ("p users", "p seeds"):
-            known = table[column].notna()
-            if known.any():
-                table.loc[known, column] = stats.false_discovery_control(table.loc[known, column])
-        means = [self._values(name, metric, split).mean() / 100 for name in rows]
-        table["percent"] = table["difference"] / means
-        table["percent ±"] = table["± seeds"].fillna(table["± users"]) / means
-        return table
+        for name, records in self.records.items():
+            rows[name] = {"runs": len(_with_result(records))}
+            for metric in METRICS:
+                found = self.estimate({name: 1}, metric, split)
+                rows[name] |= {metric: found.difference, f"{metric} ±": found.half}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
-    def contrast(self, weights: dict[str, float], metric: str = MONITOR, split: str = "test") -> pd.Series:
-        """A weighted sum of variants, Σ w x: a gap, a gap of means, or an interaction, paired by user and by seed.
+    def active(self, name: str, term: str = "distance") -> float:
+        """Share of the batches, up to the epoch that was kept, in which a term of the loss was not zero."""
+        rows = [row for r in _with_result(self.records[name]) for row in r.history[: r.best_epoch + 1]]
+        return float(np.mean([row.get(f"active/{term}", 0.0) for row in rows])) if rows else np.nan
 
-        Returns:
-            "difference", the sum; "± users", "± seeds", "p users" and "p seeds" as in `paired`, uncorrected.
-        """
-        values = {name: self._values(name, metric, split) for name in weights}
-        seeds = min(map(len, values.values()))
-        by_user = _mean_and_interval(sum(w * values[name].mean(0) for name, w in weights.items()))
-        by_seed = _mean_and_interval(sum(w * values[name][:seeds].mean(1) for name, w in weights.items()))
-        columns = ["difference", "± users", "± seeds", "p users", "p seeds"]
-        return pd.Series([by_user[0], by_user[1], by_seed[1], by_user[2], by_seed[2]], columns)
+    def _worlds(self, names: Iterable[str]) -> bool:
+        """Whether the runs are of several datasets, or of the planted world, which has one for each seed."""
+        return len({r.checksum for name in names for r in self.records[name]}) > 1
 
     def _values(self, name: str, metric: str, split: str) -> np.ndarray:
-        found = [record.ranking(split).values[metric] for record in _with_result(self.records[name])]
-        return np.stack(found) if found else np.full((1, 1), np.nan)  # (seeds, users)
+        return np.stack([r.ranking(split).values[metric] for r in _with_result(self.records[name])])  # (seeds, users)
+
+    def _means(self, name: str, metric: str, split: str) -> dict[int, float]:
+        return {r.settings.seed: r.metrics[split][metric] for r in _with_result(self.records[name])}
 
     def budget(self) -> pd.DataFrame:
         """What each model was given, and what was selected.
 
         Columns: the points of its grid that were tried ("12 of 80"); the seeds that judged each, 0 where nothing was
         searched; trainings, how many of them diverged, and epochs in all; hours; and the selected values of the
-        settings that the grid varies.
+        settings that the search varies.
         """
         rows = {}
-        for model in dict.fromkeys(found[0].settings.model for found in self.records.values()):
-            search = self.searched.get(model, [])
-            tried = len({_point(model, record) for record in search}) if search else 1
-            of = len(grid(model)) + sum(map(len, MODELS[model].around.values()))
+        for model in dict.fromkeys(r.settings.model for found in self.records.values() for r in found):
+            searched = self.searched.get(model, [])
+            tried = len({tuple(point_of(record).items()) for record in searched}) if searched else 1
             final = [r for found in self.records.values() for r in found if r.settings.model == model]
-            distinct = {record.key: record for record in [*search, *final]}.values()
+            distinct = {record.key: record for record in [*searched, *final]}.values()
             hours = sum(record.seconds for record in distinct) / 3600
             epochs = sum(len(record.history) for record in distinct)
             diverged = sum(record.stopped == "diverged" for record in distinct)
-            search_of = f"{tried} of {of}", len(search) // tried
-            rows[model] = [*search_of, len(distinct), diverged, epochs, hours, _selected(final[0])]
+            selected = ", ".join(f"{name} {value:g}" for name, value in point_of(final[0]).items())
+            search_of = f"{tried} of {size(model)}", len(searched) // tried
+            rows[model] = [*search_of, len(distinct), diverged, epochs, hours, selected]
         columns = ["grid points", "seeds per point", "trainings", "diverged", "epochs", "hours", "settings"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
     def provenance(self) -> dict[str, object]:
-        """The `provenance` of all runs, the grid's included."""
+        """The `provenance` of all runs, the search's included."""
         return provenance(r for found in (*self.searched.values(), *self.records.values()) for r in found)
-
-
-def _mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean, half-width of its 95 % t-interval, and p-value against 0; NaN for the last two if there is one value."""
-    if len(values) < 2 or not values.any():
-        return values.mean(), *((np.nan, np.nan) if len(values) < 2 else (0.0, 1.0))
-    test = stats.ttest_1samp(values, 0)
-    interval = test.confidence_interval(0.95)
-    return values.mean(), (interval.high - interval.low) / 2, test.pvalue
 
 
 def _with_result(records: list[Record]) -> list[Record]:
     """Those that have metrics: a training that diverged in its first epoch left none."""
     return [record for record in records if record.metrics]
-
-
-def _selected(record: Record) -> str:
-    values = {"lr": record.settings.lr, **record.settings.params}
-    return ", ".join(f"{name} {values[name]:g}" for name in dict.fromkeys([*_varied(record.settings.model), "lr"]))
 
 
 def study(
@@ -256,12 +301,9 @@ def study(
 ) -> Study:
     """Train every variant with every seed, its settings selected on validation alone.
 
-    In a profile that tunes, each model's `points` are tried first, and the one with the best validation Recall@20 is
-    kept; a variant's own settings then go on top of its model's. All models have at most `BUDGET` points. A point
-    is judged by the mean over `SEARCH_SEEDS` seeds, the study's first and the next ones, if the median training with
-    the first seed took less than `SEARCH_SECONDS`; else by that seed alone. Values are compared unrounded, where the
-    framework behind the published tables rounds to four digits. In a profile that doesn't tune a model has its
-    defaults: the published settings, where their authors state them.
+    In a profile that tunes, each model's grid is searched first (`sea.search.search`), and the point with the best
+    validation Recall@20 is kept; a variant's own settings then go on top of its model's. In a profile that doesn't tune
+    a model has its defaults: the published settings, where their authors state them.
 
     Args:
         variants: names in `MODELS`, or by label a model's name and the settings that differ.
@@ -269,7 +311,8 @@ def study(
         epochs: at most this many; 0 leaves it to the profile.
         tune: whether settings are searched; None leaves it to the profile.
         jobs: trainings at a time.
-        root: where runs are kept.
+        root: where runs are kept; or `sea.search.PUBLISHED`, which takes the published runs, whatever their seeds,
+            leaves a variant empty that has none, and needs neither the data nor a training.
     """
     if not isinstance(variants, dict):
         variants = {model: (model, {}) for model in variants}
@@ -277,122 +320,42 @@ def study(
     planned = {model: plan([model], dataset, profile, seeds, device) for model in models}
     if epochs:
         planned = {m: [replace(s, epochs=min(epochs, s.epochs)) for s in found] for m, found in planned.items()}
-    tune = PROFILES[profile]["tune"] if tune is None else tune
-    searched = _search({model: found[0] for model, found in planned.items()}, jobs, root) if tune else {}
-    chosen = {model: _best(model, found) for model, found in searched.items()}
+    tune = CHOSEN in PROFILES[profile]["columns"] if tune is None else tune
+    searched = search({model: found[0] for model, found in planned.items()}, jobs, root) if tune else {}
+    chosen = {model: best(found) for model, found in searched.items()}
     settings = {
-        name: [_with(one, chosen.get(model, {}) | params) for one in planned[model]]
+        name: [adjusted(one, chosen.get(model, {}) | params) for one in planned[model]]
         for name, (model, params) in variants.items()
     }
-    records = iter(run_many([one for found in settings.values() for one in found], root, jobs))
-    return Study({name: [next(records) for _ in found] for name, found in settings.items()}, searched)
+    if root == PUBLISHED:
+        return Study({name: find(complete(found[0])) for name, found in settings.items()}, searched)
+    return Study(obtain(settings, jobs, root), searched)
 
 
-def _with(settings: Settings, params: dict) -> Settings:
-    """Settings with `params` on top, where "lr" is Adam's and the rest is the model's."""
-    rest = {name: value for name, value in params.items() if name != "lr"}
-    return replace(settings, lr=params.get("lr", settings.lr), params=settings.params | rest)
+def in_columns(
+    variants: Variants, dataset: str, profile: str = "default", *args: object, **rest: object
+) -> dict[str, Study]:
+    """The same variants of SEA at each of the settings that the profile names, as studies by these names.
 
-
-def grid(model: str) -> list[dict]:
-    """All points of a model's grid, as settings: the products of its values, then what it lacks of the published."""
-    values = MODELS[model].grid
-    found = [dict(zip(values, point)) for point in product(*values.values())]
-    known = [_full(model, point) for point in found]
-    return found + [point for point in _published(model) if _full(model, point) not in known]
-
-
-def _published(model: str) -> list[dict]:
-    """The settings that its authors chose: the defaults, and those for one dataset or another."""
-    return [{name: _full(model, {})[name] for name in _varied(model)}, *MODELS[model].published]
-
-
-def _varied(model: str) -> list[str]:
-    """The settings in which points of a model's grid differ."""
-    return list(dict.fromkeys(name for point in (MODELS[model].grid, *MODELS[model].published) for name in point))
-
-
-def _full(model: str, point: dict) -> dict:
-    return {"lr": MODELS[model].lr, **MODELS[model].settings(), **point}
-
-
-def points(model: str, dataset: str = "") -> list[dict]:
-    """The points of a model's grid that its search tries, in the grid's order.
-
-    All of them, or `BUDGET` where there are more: the published ones, and others drawn without replacement. The
-    draw has a seed of its own, so that every study tries the same points. What is tried around the best of them counts
-    as a part of the budget.
+    Args:
+        variants, dataset, profile: as in `study`, and so is the rest.
     """
-    found, budget = grid(model), BUDGET - sum(map(len, MODELS[model].around.values()))
-    if len(found) > budget:
-        published = [_full(model, point) for point in _published(model)]
-        kept = [index for index, point in enumerate(found) if _full(model, point) in published]
-        others = np.setdiff1d(np.arange(len(found)), kept)
-        drawn = np.random.default_rng(SEED).choice(others, max(budget - len(kept), 0), replace=False)
-        found = [found[index] for index in sorted([*kept, *drawn])]
-    if dataset == "planted":
-        found = [point | ({"lr": PLANTED_STEPS * point["lr"]} if "lr" in point else {}) for point in found]
+    found = {
+        column: study(
+            {name: (model, own | params) for name, (model, params) in variants.items()},
+            dataset,
+            profile,
+            *args,
+            tune=False,
+            **rest,
+        )
+        for column, own in COLUMNS.items()
+        if column in PROFILES[profile]["columns"]
+    }
+    if CHOSEN in PROFILES[profile]["columns"]:
+        chosen = study(variants, dataset, profile, *args, **rest)
+        found |= {CHOSEN: chosen} if chosen.searched else {}
     return found
-
-
-def _search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str, list[Record]]:
-    """By model, the runs of its points with the first seed; then, where they are short, with the other seeds; then,
-    with the same seeds, those around the best."""
-    tries = {model: points(model, one.dataset) for model, one in first.items()}
-    found = _tried(first, tries, dict.fromkeys(tries, [0]), jobs, root)
-    seconds = {model: np.median([record.seconds for record in records]) for model, records in found.items()}
-    seeds = {model: range(SEARCH_SEEDS if seconds[model] < SEARCH_SECONDS else 1) for model in first}
-    found = _tried(first, tries, seeds, jobs, root)
-    near = {
-        model: [_best(model, records) | {name: value} for name, values in MODELS[model].around.items() for value in values]
-        for model, records in found.items()
-    }
-    more = _tried(first, near, seeds, jobs, root)
-    return {model: records + more[model] for model, records in found.items()}
-
-
-def _tried(
-    first: dict[str, Settings],
-    tries: dict[str, list[dict]],
-    seeds: dict[str, Iterable[int]],
-    jobs: int,
-    root: str | Path,
-) -> dict[str, list[Record]]:
-    settings = {
-        model: [replace(_with(one, point), seed=one.seed + seed) for seed in seeds[model] for point in tries[model]]
-        for model, one in first.items()
-    }
-    records = iter(run_many([one for found in settings.values() for one in found], root, jobs))
-    return {model: [next(records) for _ in found] for model, found in settings.items()}
-
-
-def _best(model: str, records: list[Record]) -> dict:
-    """The point with the best mean validation Recall@20 over its seeds, the first of equals; no value is the worst."""
-    values: dict[tuple, list[float]] = {}
-    for record in records:
-        value = record.metrics["valid"][MONITOR] if record.metrics else -np.inf
-        values.setdefault(_point(model, record), []).append(value)
-    return dict(max(values, key=lambda point: np.mean(values[point])))
-
-
-def _point(model: str, record: Record) -> tuple[tuple[str, object], ...]:
-    """What a record has of the settings that the model's search varies, by name."""
-    values = {"lr": record.settings.lr, **record.settings.params}
-    return tuple((name, values[name]) for name in [*_varied(model), *MODELS[model].around])
-
-
-def interval(rows: pd.DataFrame, by: str | list[str]) -> pd.DataFrame:
-    """Mean of every other column over the rows that agree in `by`, each followed by its 95 % t-interval's half-width.
-
-    The half-width's column ends in "±". One row alone has no interval: NaN.
-    """
-    groups = rows.groupby(by, sort=False)
-    count = groups.size()
-    quantile = pd.Series(stats.t.ppf(0.975, (count - 1).where(count > 1)), count.index)
-    half = groups.std().mul(quantile / np.sqrt(count), axis=0)
-    mean = groups.mean()
-    columns = [column for name in mean.columns for column in (name, f"{name} ±")]
-    return mean.join(half.add_suffix(" ±"))[columns]
 
 
 def provenance(records: Iterable[Record]) -> dict[str, object]:

@@ -1,54 +1,278 @@
-"""Plain words for what intervals say: about a gap, a curve over a setting's values, and a claim."""
+"""The paper's claims as differences that have to be above zero, and what came out, in the words of `sea.statistics`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from sea import reported, statistics
+from sea.data import DATA
+from sea.statistics import Estimate, every
+from sea.study import FLEXIBILITY, GENERALIZATION, INACTIVE, SWEEP, Study
+from sea.train import MONITOR
 
-def gap(row: pd.Series) -> str:
-    """A word for one row of `sea.study.Study.paired`, by its interval over seeds, or over users for one seed.
+FIGURES = DATA.parent / "figures"
+IN_README = ("planted",)
+"""The datasets whose results the README tells: those with several runs of each model by the present code."""
+MARKS = "<!-- results: written by python -m sea.verdicts -->", "<!-- end of the results -->"
+SEPARATING, ALIGNING = ("MICRO", "PAMD", "MGCN"), ("MMGCN", "MMSSL", "BM3")
+"""Obs. 2's methods that distinguish the generic and the unique, and its methods that don't, as the paper names them."""
 
-    "beyond noise" if the whole interval lies above zero, "opposite" if it lies below, else "within noise". These
-    are intervals of 95 %, one gap at a time: of many, some miss zero by chance.
+SAYS = {
+    "Theorem 1": "the angle of two random vectors has the density (1)",
+    "Corollary 1": "its variance is about 1/n, so the angles close in on 90 degrees",
+    "Question 1": "subtraction does not yield the modal-unique part",
+    "Question 2": "an orthogonality constraint asks for what random vectors have anyway",
+    "Theorem 2": "CLUB is an upper bound of mutual information, with a learned q too",
+    "Obs. 1": "SEA is better than all baselines",
+    "Obs. 2": "methods that separate are better than methods that only align",
+    "Obs. 3": "each module has a beneficial effect",
+    "Obs. 4": "the modules combine to yield better performance",
+    "Obs. 5": "performance rises with α, β and τ, then falls",
+    "Con. 1": "a plug-in that improves other models",
+    "Con. 2": "four combinations, each optimal or sub-optimal",
+    "Con. 3, results": "better results than orthogonal constraints give",
+    "Con. 3, parts": "higher quality generic and unique parts",
+}
+"""The claims in the paper's order, in few words."""
+
+
+def better_than_all(s: Study, reference: str = "SEA", metric: str = MONITOR) -> dict[str, Estimate]:
+    """Obs. 1: SEA above each baseline. Baselines are the variants without SEA's losses."""
+    return {f"{reference} - {name}": s.estimate({reference: 1, name: -1}, metric) for name in baselines(s)}
+
+
+def baselines(s: Study) -> list[str]:
+    """The variants of a study whose model has none of SEA's losses."""
+    return [name for name, found in s.records.items() if found and "SEA" not in found[0].settings.model]
+
+
+def separating(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
+    """Obs. 2: the methods that separate above those that align, the method being the unit."""
+    kinds = [[name for name in kind if s.records.get(name)] for kind in (SEPARATING, ALIGNING)]
+    return {f"{', '.join(kinds[0])} - {', '.join(kinds[1])}": s.groups(*kinds, metric)}
+
+
+def each_module(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
+    """Obs. 3: alignment alone, and distancing alone, above neither."""
+    return {
+        "alignment, added to nothing": s.estimate({"w/o Distancing": 1, "w/o All": -1}, metric),
+        "distancing, added to nothing": _if_active(
+            s, "w/o Alignment", s.estimate({"w/o Alignment": 1, "w/o All": -1}, metric)
+        ),
+    }
+
+
+def together(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
+    """Obs. 4: both modules above each alone."""
+    return {
+        "alignment, added to distancing": s.estimate({"SEA": 1, "w/o Alignment": -1}, metric),
+        "distancing, added to alignment": _if_active(s, "SEA", s.estimate({"SEA": 1, "w/o Distancing": -1}, metric)),
+    }
+
+
+def interaction(s: Study, metric: str = MONITOR) -> Estimate:
+    """SEA - w/o Distancing - w/o Alignment + w/o All: above zero if the modules help each other."""
+    weights = {"SEA": 1, "w/o Distancing": -1, "w/o Alignment": -1, "w/o All": 1}
+    return _if_active(s, "SEA", s.estimate(weights, metric))
+
+
+def _if_active(s: Study, name: str, estimate: Estimate) -> Estimate:
+    """The estimate, without a word where the distancing term was at rest in (nearly) all batches of `name`."""
+    share = s.active(name)
+    if estimate.untested or not share < INACTIVE:
+        return estimate
+    return statistics.untested(estimate, f"{name}'s distancing is not zero in {share:.1%} of the batches")
+
+
+def rise_and_fall(s: Study, parameter: str, metric: str = MONITOR) -> dict[str, Estimate]:
+    """Obs. 5: a value between the ends above both ends. The value is the one that validation prefers among them.
+
+    Were it chosen by the same test metric, its lead would be too large by construction.
     """
-    half = row["± users"] if np.isnan(row["± seeds"]) else row["± seeds"]
-    if row["difference"] > half:
-        return "beyond noise"
-    return "opposite" if row["difference"] < -half else "within noise"
+    names = [f"{parameter} {value:g}" for value in SWEEP[parameter]]
+    names = [name if name in s.records else "released" for name in names]
+    within = [name for name in names[1:-1] if s.records[name]]
+    if not within:
+        return {f"{parameter}: no value between the ends": statistics.missing("no run between the ends")}
+    peak = max(within, key=lambda name: s.estimate({name: 1}, metric, "valid").difference)
+    return {f"{peak} - {end} ({parameter})": s.estimate({peak: 1, end: -1}, metric) for end in (names[0], names[-1])}
 
 
-def curve(below: Sequence[bool]) -> str:
-    """A word for how results go along a setting's values, judged from the best of them.
+def plugged_in(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
+    """Con. 1: each model with the plug-in above the same without."""
+    pairs = {plain: plugged for plain, plugged in GENERALIZATION.items() if {plain, plugged} <= set(s.records)}
+    return {f"{plugged} - {plain}": s.estimate({plugged: 1, plain: -1}, metric) for plain, plugged in pairs.items()}
+
+
+def second_at_least(s: Study, combinations: Iterable[str], metric: str = MONITOR) -> dict[str, Estimate]:
+    """Con. 2, "optimal or sub-optimal": each combination above the second-best baseline, which validation names."""
+    known = [name for name in baselines(s) if _mean(s, name, metric, "valid") == _mean(s, name, metric, "valid")]
+    if len(known) < 2:
+        return {"the second-best baseline": statistics.missing("fewer than two baselines")}
+    second = sorted(known, key=lambda name: _mean(s, name, metric, "valid"))[-2]
+    return {f"{name} - {second}": s.estimate({name: 1, second: -1}, metric) for name in combinations}
+
+
+def _mean(s: Study, name: str, metric: str, split: str) -> float:
+    return s.estimate({name: 1}, metric, split).difference
+
+
+def orthogonal(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
+    """Con. 3 by its results: SEAa above subtraction and an orthogonality penalty on the same encoder."""
+    weights = {"SEAa": 1, "SoloSim + orthogonal": -1}
+    return {"SEAa - SoloSim + orthogonal": s.estimate(weights, metric)}
+
+
+def judge(claim: str, estimates: Mapping[str, Estimate], settings: str = "") -> dict[str, object]:
+    """A row of the claims table: the word for all estimates together, and the numbers of the one that it hangs on.
 
     Args:
-        below: for each value, in ascending order, whether its result is below the best one's beyond noise; False
-            for the best itself.
+        claim: a name in `SAYS`.
+        settings: at which of SEA's settings.
+    """
+    word, label = every(estimates)
+    hangs_on = estimates[label]
+    row = hangs_on.row() | {"word": f"{word} ({hangs_on.untested})" if word == statistics.UNTESTED else word}
+    head = {"claim": claim, "settings": settings, "the paper says": SAYS[claim], "measured": label}
+    return head | {"pairs": len(estimates)} | row
 
-    Returns:
-        "flat within noise" if no value is told from the best; "rises then falls" if both ends are below it;
-        "rises" or "falls" if the first or the last end alone is, whatever happens on the way; "other" if only
-        values between the ends are.
+
+def sentence(row: Mapping[str, object], where: str) -> str:
+    """What a row of `judge`, or of the claims table, says, in words.
+
+    Args:
+        where: the dataset's name.
+    """
+    settings = f", {row['settings']}" if row["settings"] else ""
+    start = f"{row['claim']} on {where}{settings}: {row['word']}. {row['measured']}"
+    if not row["percent ±"] >= 0:
+        return f"{start}."
+    seen = f"; {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
+    seen = seen if row["word"] == statistics.UNCLEAR else ""
+    return f"{start}: {row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen}."
+
+
+def table(
+    compared: Study, columns: Mapping[str, Study], swept: Study, parts: Mapping[str, Mapping[str, Estimate]]
+) -> pd.DataFrame:
+    """All observations and conclusions, judged, those on SEA's own variants at each of its settings.
+
+    Args:
+        compared: every model.
+        columns: by settings, the variants of the ablation and of the four combinations.
+        swept: the variants of `sea.study.sweep`.
+        parts: by settings, the estimates of what CLUB does to the parts.
+    """
+    rows = [judge("Obs. 2", separating(compared))] if set(SEPARATING + ALIGNING) & set(compared.records) else []
+    for settings, s in columns.items():
+        both = Study({name: compared.records[name] for name in baselines(compared)} | s.records, {})
+        if baselines(compared):
+            rows.append(judge("Obs. 1", better_than_all(both), settings))
+            rows.append(judge("Con. 2", second_at_least(both, list(FLEXIBILITY)[:4]), settings))
+        rows.append(judge("Obs. 3", each_module(s), settings))
+        rows.append(judge("Obs. 4", together(s), settings))
+        rows.append(judge("Con. 3, results", orthogonal(s), settings))
+        if parts.get(settings):
+            rows.append(judge("Con. 3, parts", parts[settings], settings))
+    shapes = {k: e for parameter in ("alpha", "beta", "tau") for k, e in rise_and_fall(swept, parameter).items()}
+    rows.append(judge("Obs. 5", shapes))
+    if plugs := plugged_in(compared):
+        rows.append(judge("Con. 1", plugs))
+    order = list(SAYS)
+    found = pd.DataFrame(rows)
+    return found.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").set_index("claim")
+
+
+def printed() -> dict[str, float]:
+    """The paper's own effects on Baby, in percent of what is subtracted, by claim; each on the least favourable pair.
+
+    Of Obs. 3 to 5 and Con. 3 the paper prints no numbers.
+    """
+    two = reported.table(2).query("dataset == 'baby'").set_index("method")[MONITOR]
+    three = reported.table(3).set_index("method")[MONITOR]
+    four = reported.table(4).set_index("variant")[MONITOR]
+    rest = two.drop("SEA").sort_values()
+    kinds = two[list(SEPARATING)].mean(), two[list(ALIGNING)].mean()
+    pairs = {
+        "Obs. 1": (two["SEA"], rest.iloc[-1]),
+        "Obs. 2": kinds,
+        "Con. 1": min(
+            ((three[plugged], three[plain]) for plain, plugged in GENERALIZATION.items()), key=lambda p: p[0] / p[1]
+        ),
+        "Con. 2": (four.min(), rest.iloc[-2]),
+    }
+    return {claim: 100 * (upper / lower - 1) for claim, (upper, lower) in pairs.items()}
+
+
+def parts(s: Study) -> dict[str, Estimate]:
+    """Con. 3 by its parts: does CLUB's weight change them, against the same training with β = 0?"""
+    return {}
+
+
+def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
+    """The claims table that the last full run on a dataset left behind, by claim.
 
     Raises:
-        ValueError: fewer than two values, or all below the best.
+        FileNotFoundError: there is none.
     """
-    if len(below) < 2 or all(below):
-        raise ValueError(f"'below' needs two values or more, and False for the best, in 'curve' (got {list(below)})")
-    if not any(below):
-        return "flat within noise"
-    words = {(True, True): "rises then falls", (True, False): "rises", (False, True): "falls"}
-    return words.get((bool(below[0]), bool(below[-1])), "other")
+    found = pd.read_csv(Path(folder) / dataset / "claims.csv", keep_default_na=False, na_values=["nan", ""])
+    text = found.columns.intersection(["settings", "measured", "word", "the paper says"])
+    found[text] = found[text].fillna("")
+    return found.set_index("claim")
 
 
-def verdict(difference: float, half: float) -> str:
-    """One of four words for a claim that needs `difference` to be above zero, by its interval's half-width.
+def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
+    """What the README says of the results, in Markdown: the claims on each dataset, and each model's Recall@20.
 
-    "holds" if the whole interval is above zero, "contradicted here" if it is below; else, by the difference itself,
-    "holds weakly" if it is above zero and "not seen here" if it isn't.
+    Args:
+        datasets: names of folders under `folder`, each with a claims and a comparison table.
     """
-    if difference > half:
-        return "holds"
-    if difference < -half:
-        return "contradicted here"
-    return "holds weakly" if difference > 0 else "not seen here"
+    tables = {name: load(name, folder) for name in datasets}
+    head = ["claim", "the paper, on Baby", *tables]
+    rows = []
+    for claim, says in SAYS.items():
+        cells = [_cell(table.loc[[claim]]) if claim in table.index else "" for table in tables.values()]
+        theirs = printed().get(claim)
+        rows.append([f"**{claim}**: {says}", "" if theirs is None else f"{theirs:+.1f} %", *cells])
+    return f"{_markdown(head, rows)}\n\n{_recall(datasets, folder)}"
+
+
+def _cell(rows: pd.DataFrame) -> str:
+    """A claim's words on a dataset; several settings with one word stand together."""
+    lines = []
+    for _, row in rows.iterrows():
+        effect = f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
+        lines.append(f"{row['settings']}: " * bool(row["settings"]) + row["word"] + effect)
+    return "<br>".join(lines)
+
+
+def _recall(datasets: Iterable[str], folder: str | Path) -> str:
+    found = {name: pd.read_csv(Path(folder) / name / "comparison_test.csv", index_col=0) for name in datasets}
+    two = pd.concat([reported.table(2), reported.table(3)]).query("dataset == 'baby'").drop_duplicates("method")
+    theirs = two.set_index("method")[MONITOR]
+    models = list(dict.fromkeys(model for table in found.values() for model in table.index))
+    rows = []
+    for model in models:
+        cells = []
+        for table in found.values():
+            value, half = (table[c].get(model, float("nan")) for c in (MONITOR, f"{MONITOR} ±"))
+            cells.append(f"{value:.3f} ± {half:.3f}" if half >= 0 else "")
+        rows.append([model, *cells, f"{theirs[model]:.4f}" if model in theirs else ""])
+    return _markdown(["test Recall@20", *found, "the paper, Baby"], rows)
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def rewrite(page: Path, datasets: Iterable[str], folder: str | Path = FIGURES) -> None:
+    """Put `readme` between the two marks of a page."""
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    page.write_text(f"{before}{MARKS[0]}\n\n{readme(datasets, folder)}\n\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    rewrite(FIGURES.parent / "README.md", IN_README)

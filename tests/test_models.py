@@ -205,3 +205,16 @@ def test_a_plug_ins_model_has_its_own_defaults():
     assert {name: MODELS[name].settings()["reg"] for name in ("VBPR", "VBPR+SEA")} == {"VBPR": 2.0, "VBPR+SEA": 2.0}
     assert MODELS["FREEDOM"].settings()["lam"] == 0 and MODELS["FREEDOM+SEA"].settings()["lam"] == 1e-3
     assert MODELS["VBPR+SEA"].settings()["tau"] == 0.1 and MODELS["FREEDOM+SEA"].settings()["tau"] == 0.2
+
+
+def test_the_plug_in_cannot_reach_freedom_s_item_vectors(world):
+    """What notebook 08 says: the plug-in's weights reach no item vector of FREEDOM + SEA, and VBPR's do."""
+    reached = {}
+    for name in ("FREEDOM+SEA", "VBPR+SEA"):
+        model = MODELS[name](world, generator=torch.Generator().manual_seed(0)).eval()
+        before = model.vectors()[1].detach().clone()
+        with torch.no_grad():
+            for parameter in model.separate.parameters():
+                parameter.zero_()
+        reached[name] = not torch.equal(before, model.vectors()[1])
+    assert reached == {"FREEDOM+SEA": False, "VBPR+SEA": True}

@@ -1,20 +1,18 @@
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from sea import statistics
 from sea import study as studies
 from sea.data import Dataset, planted
 from sea.models import MODELS
 from sea.runs import Settings, run
-from sea.study import BUDGET, PROFILES, chosen_models, grid, interval, plan, points, provenance, study
+from sea.search import best
+from sea.study import PROFILES, chosen_models, plan, provenance, study
 
 METRIC = "recall@20"
 
@@ -34,82 +32,90 @@ def values(three, name):
     return np.stack([record.ranking().values[METRIC] for record in three.records[name]])
 
 
-def test_summary_is_mean_and_t_interval(three):
-    means = values(three, "BPR").mean(1)
-    low, high = stats.t.interval(0.95, 2, means.mean(), stats.sem(means))
+def test_on_planted_worlds_a_summary_is_the_t_interval_over_worlds(three):
+    means = [values(three, "BPR")[world].mean() for world in range(3)]
+    low, high = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
     row = three.summary().loc["BPR"]
-    assert row["seeds"] == 3
-    assert row[METRIC] == pytest.approx(means.mean())
+    assert row["runs"] == 3
+    assert row[METRIC] == pytest.approx(np.mean(means))
     assert row[f"{METRIC} ±"] == pytest.approx((high - low) / 2)
 
 
-def test_pairs_are_users_and_seeds(three):
-    row = three.paired("LightGCN").loc["BPR"]
-    a, b = values(three, "LightGCN"), values(three, "BPR")
-    users, seeds = stats.ttest_rel(a.mean(0), b.mean(0)), stats.ttest_rel(a.mean(1), b.mean(1))
-    assert row["difference"] == pytest.approx(a.mean() - b.mean())
-    assert row["p users"] == pytest.approx(users.pvalue)
-    assert row["p seeds"] == pytest.approx(seeds.pvalue)
-    assert row["difference"] - row["± users"] == pytest.approx(users.confidence_interval(0.95).low)
-    assert row["difference"] + row["± seeds"] == pytest.approx(seeds.confidence_interval(0.95).high)
-    assert row["percent"] == pytest.approx(100 * (a.mean() / b.mean() - 1))
-    assert row["percent ±"] == pytest.approx(100 * row["± seeds"] / b.mean())
-
-
-def test_a_contrast_is_a_weighted_sum(root, three):
-    a, b = values(three, "LightGCN"), values(three, "BPR")
-    row = three.contrast({"LightGCN": 1, "BPR": -0.5})
-    x = a - b / 2
-    users, seeds = stats.ttest_1samp(x.mean(0), 0), stats.ttest_1samp(x.mean(1), 0)
-    assert row["difference"] == pytest.approx(x.mean())
-    assert row["p users"] == pytest.approx(users.pvalue)
-    assert row["difference"] + row["± users"] == pytest.approx(users.confidence_interval(0.95).high)
-    assert row["difference"] - row["± seeds"] == pytest.approx(seeds.confidence_interval(0.95).low)
+def test_on_planted_worlds_variants_are_paired_by_world(root, three):
+    assert len({r.checksum for r in three.records["BPR"]}) == 3
+    a, b = (values(three, name).mean(1) for name in ("LightGCN", "BPR"))
+    found = three.against("LightGCN")
+    assert list(found) == ["BPR"]
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (found["BPR"].low, found["BPR"].high) == pytest.approx(tuple(interval))
     fewer = study(["BPR"], "planted", "quick", seeds=2, device="cpu", epochs=2, root=root)
     mixed = studies.Study({"one": fewer.records["BPR"], "two": three.records["LightGCN"]}, {})
-    half = stats.ttest_rel(a[:2].mean(1), b[:2].mean(1)).confidence_interval(0.95)
-    assert mixed.contrast({"two": 1, "one": -1})["± seeds"] == pytest.approx((half.high - half.low) / 2)
+    interval = stats.ttest_rel(a[:2], b[:2]).confidence_interval(0.95)  # the two worlds that both have
+    assert mixed.estimate({"two": 1, "one": -1}).high == pytest.approx(interval.high)
 
 
-def test_p_values_are_corrected_over_the_variants(root):
-    two = study(["BPR", "LightGCN", "VBPR"], "planted", "quick", seeds=2, device="cpu", epochs=2, root=root)
-    table = two.paired("VBPR")
-    raw = [stats.ttest_rel(values(two, "VBPR").mean(0), values(two, name).mean(0)).pvalue for name in table.index]
-    small, large = sorted(raw)
-    assert sorted(table["p users"]) == pytest.approx([min(2 * small, large), large])  # Benjamini-Hochberg by hand
+def test_on_one_dataset_users_are_paired_and_trainings_are_not(root, tmp_path):
+    planted(80, 60, n_factors=2).save(tmp_path / "small")
+    found = study(["BPR", "LightGCN"], str(tmp_path / "small"), "quick", seeds=3, device="cpu", root=root)
+    arrays = {name: values(found, name) for name in found.records}
+    weights = {"LightGCN": 1, "BPR": -0.5}
+    expected = statistics.crossed(weights, arrays)
+    assert found.estimate(weights) == replace(expected, untested="a run of LightGCN was not trained to the end")
+    assert found.summary().loc["BPR", f"{METRIC} ±"] == pytest.approx(statistics.crossed({"BPR": 1}, arrays).half)
 
 
-def test_one_seed_has_no_interval_over_seeds_and_no_difference_is_none(root):
+def test_a_training_that_its_limit_cut_off_allows_no_word(three):
+    assert three.estimate({"LightGCN": 1, "BPR": -1}).row()["word"] == (
+        "not tested (a run of LightGCN was not trained to the end)"
+    )
+
+
+def test_one_seed_leaves_the_users(root, tmp_path):
+    planted(80, 60, n_factors=2).save(tmp_path / "small")
     variants = {"a": ("BPR", {}), "same": ("BPR", {"reg": 0.1}), "other": ("BPR", {"reg": 0.2})}
-    one = study(variants, "planted", "quick", device="cpu", epochs=2, root=root)
+    one = study(variants, str(tmp_path / "small"), "quick", device="cpu", epochs=2, root=root)
     assert one.records["a"][0].key == one.records["same"][0].key  # the default, said aloud
-    table = one.paired("a")
-    assert table.loc["same", ["difference", "± users", "p users"]].tolist() == [0, 0, 1]
-    assert table["p seeds"].isna().all() and table["± seeds"].isna().all()
-    assert table.loc["other", "percent ±"] > 0  # over users
-    assert pd.isna(one.summary().loc["a", f"{METRIC} ±"])
+    found = one.against("a")
+    assert (found["same"].difference, found["same"].half) == (0, 0)
+    assert found["other"].untested == "one seed of a"
+    by_user = stats.ttest_rel(values(one, "a")[0], values(one, "other")[0]).confidence_interval(0.95)
+    assert found["other"].high == pytest.approx(by_user.high)
 
 
-def test_a_profile_that_tunes_selects_on_validation_alone(root, monkeypatch):
-    monkeypatch.setitem(studies.PROFILES, "tiny", PROFILES["quick"] | {"tune": True, "epochs": 2, "seeds": 2})
-    monkeypatch.setattr(MODELS["BPR"], "grid", {"lr": (1e-3, 3e-2), "reg": (0.1, 0.0)})
-    tuned = study({"plain": ("BPR", {}), "narrow": ("BPR", {"dim": 4})}, "planted", "tiny", device="cpu", root=root)
-    assert grid("BPR") == [{"lr": lr, "reg": reg} for lr in (1e-3, 3e-2) for reg in (0.1, 0.0)]
-    found = {}
-    for r in tuned.searched["BPR"]:
-        found.setdefault((r.settings.lr, r.settings.params["reg"]), []).append(r)
-    assert [[r.settings.seed for r in runs] for runs in found.values()] == [[999, 1000, 1001]] * 4
-    best = max(found, key=lambda point: np.mean([r.metrics["valid"][METRIC] for r in found[point]]))
-    for record in (*tuned.records["plain"], *tuned.records["narrow"]):
-        assert (record.settings.lr, record.settings.params["reg"]) == best
-    assert [r.settings.params["dim"] for r in tuned.records["narrow"]] == [4, 4]
-    budget = tuned.budget().loc["BPR"]
-    assert budget["grid points"] == "4 of 4"
-    assert budget["seeds per point"] == 3
-    assert budget["trainings"] == 4 * 3 + 2  # the plain variant's two seeds are among the best point's three
-    assert budget["epochs"] == 2 * 14
-    assert budget["settings"] == f"lr {best[0]:g}, reg {best[1]:g}"
-    assert len(tuned.provenance()["runs"]) == 14
+def test_a_group_s_unit_is_its_variant(three):
+    groups = studies.Study({name: three.records["BPR"][k : k + 1] for k, name in enumerate("abc")}, {})
+    twins = studies.Study(groups.records | {"d": three.records["LightGCN"][:1]}, {})
+    means = {name: found[0].metrics["test"][METRIC] for name, found in twins.records.items()}
+    expected = stats.ttest_ind([means["a"], means["b"]], [means["c"], means["d"]], equal_var=False)
+    found = twins.groups("ab", "cd")
+    assert found.high == pytest.approx(expected.confidence_interval(0.95).high)
+    assert found.runs == 4
+
+
+def test_the_share_of_batches_in_which_a_term_is_active(root):
+    found = study({"SEA": ("SEA", {"q_steps": 0})}, "planted", "quick", device="cpu", epochs=1, root=root)
+    record = found.records["SEA"][0]
+    history = [row | {"active/distance": share} for row, share in zip(record.history * 3, (0.0, 0.5, 1.0))]
+    kept = studies.Study({"SEA": [replace(record, history=history, best_epoch=1)]}, {})
+    assert kept.active("SEA") == 0.25  # the epoch after the best one does not count
+    assert found.active("SEA", "rec") == 1
+
+
+def test_columns_are_the_released_the_logged_and_the_chosen_settings(root, monkeypatch):
+    monkeypatch.setitem(studies.PROFILES, "tiny", PROFILES["paper"] | {"epochs": 1, "seeds": 1})
+    monkeypatch.setattr(MODELS["SEA"], "grid", {"beta": (0.006, 0.5)})
+    monkeypatch.setattr(MODELS["SEA"], "published", ())
+    monkeypatch.setattr(MODELS["SEA"], "around", {"tau": (0.3,)})
+    few = {"SEA": ("SEA", {"q_steps": 1})}
+    found = studies.in_columns(few, "planted", "tiny", device="cpu", root=root)
+    settings = {name: s.records["SEA"][0].settings.params for name, s in found.items()}
+    assert list(settings) == ["as released", "as logged", "chosen on validation"]
+    assert [one["alpha"] for one in settings.values()] == [0.012, 0.6, 0.012]
+    tried = found["chosen on validation"].searched["SEA"]
+    assert len(tried) == 3 * 3  # two points, one around the best, three seeds each
+    assert settings["chosen on validation"]["beta"] == best(tried)["beta"]
+    assert settings["as released"]["beta"] == 0.006
+    assert list(studies.in_columns(few, "planted", "quick", device="cpu", epochs=1, root=root)) == ["as released"]
 
 
 def test_a_training_that_diverged_is_reported_and_the_study_goes_on(root, monkeypatch):
@@ -118,99 +124,13 @@ def test_a_training_that_diverged_is_reported_and_the_study_goes_on(root, monkey
     assert [r.stopped for r in found.records["wild"]] == ["diverged", "diverged"]
     summary = found.summary()
     assert list(summary.index) == list(variants)
-    assert summary["seeds"].tolist() == [2, 0, 2]
+    assert summary["runs"].tolist() == [2, 0, 2]
     assert summary.loc["wild", [METRIC, f"{METRIC} ±"]].isna().all()
-    table = found.paired("good")
-    assert table.loc["wild"].isna().all()
-    assert table.loc["other"].notna().all()
+    table = found.against("good")
+    assert table["wild"].untested == "no run of wild with a result"
+    assert np.isfinite(table["other"].half)
     assert found.budget().loc["BPR", "diverged"] == 2
-    assert found.paired("wild").isna().all(axis=None)
-
-
-def records_of(values, seconds=1.0):
-    """Stubs with these validation values, None for a run that diverged, whose test values are the other way round."""
-    metrics = [{} if v is None else {"valid": {METRIC: v}, "test": {METRIC: 1 - v}} for v in values]
-    return [type("Stub", (), {"metrics": found, "seconds": seconds}) for found in metrics]
-
-
-def test_the_search_never_sees_the_test_split_and_takes_the_first_of_equals():
-    values = np.array([[0.1, 0.3, 0.3, 0.2, 0.0, 0.0, 0.0], [0.1, 0.3, 0.2, 0.9, 0.0, 0.0, 0.0]])
-    assert studies._best("BPR", records_of(values[0])) == points("BPR")[1]
-    assert studies._best("BPR", records_of(values.ravel())) == points("BPR")[3]  # .55 over two seeds
-
-
-def test_a_run_that_diverged_rules_its_point_out():
-    assert studies._best("BPR", records_of([None, 0.1, 0, 0, 0, 0, 0, 0.9, 0.1, 0, 0, 0, 0, 0])) == points("BPR")[1]
-
-
-@pytest.mark.parametrize(("seconds", "seeds"), [([1, 59, 59, 61, 900], 3), ([1, 1, 60, 61, 61], 1)])
-def test_short_trainings_are_judged_by_three_seeds(monkeypatch, seconds, seeds):
-    asked = []
-
-    def pretend(settings, root, jobs):
-        asked.extend(settings)
-        return [records_of([0.1], seconds[k % 5])[0] for k, _ in enumerate(settings)]
-
-    monkeypatch.setattr(studies, "run_many", pretend)
-    found = studies._search({"MMGCN": Settings("MMGCN", seed=7)}, 1, "")["MMGCN"]
-    assert len(found) == 5 * seeds
-    assert [one.seed for one in asked] == [seed for seed in range(7, 7 + seeds) for _ in range(5)]
-    assert [one.lr for one in asked] == [point["lr"] for point in points("MMGCN")] * seeds
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_every_grid_is_of_settings_and_holds_the_default(model):
-    defaults = studies_defaults(model)
-    for name, options in MODELS[model].grid.items():
-        assert name in defaults, name
-        assert defaults[name] in options, name
-        assert len(set(options)) == len(options)
-    complete = [defaults | point for point in grid(model)]
-    plain = [dict(zip(MODELS[model].grid, values)) for values in product(*MODELS[model].grid.values())]
-    assert [point for point in plain if defaults | point not in complete] == []
-    assert all(complete.count(point) == 1 for point in complete)
-    tried = [defaults | point for point in points(model)]
-    assert all(defaults | point in tried for point in ({}, *MODELS[model].published))
-    assert all(point in complete for point in tried)
-    assert len(tried) == min(len(complete), BUDGET)
-
-
-def test_the_published_points_of_lgmrec_are_its_authors():
-    settings = ("hyper_layers", "edges", "keep", "alpha")
-    tried = [tuple((studies_defaults("LGMRec") | point)[name] for name in settings) for point in points("LGMRec")]
-    assert {(1, 4, 0.5, 0.3), (4, 4, 0.4, 0.6), (2, 64, 0.2, 0.2)} <= set(tried)
-
-
-def test_another_process_tries_the_same_points():
-    code = "from sea.study import *; print([points(model) for model in MODELS])"
-    env = os.environ | {"PYTHONHASHSEED": "1"}
-    printed = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == repr([points(model) for model in MODELS])
-
-
-def test_what_no_grid_holds_is_tried_all_the_same(monkeypatch):
-    monkeypatch.setattr(MODELS["BPR"], "grid", {"reg": tuple(range(3, 40))})
-    monkeypatch.setattr(MODELS["BPR"], "published", ({"dim": 7},))
-    assert len(grid("BPR")) == 37 + 2
-    assert {"dim": 64, "reg": 0.1} in points("BPR") and {"dim": 7} in points("BPR")
-    assert len(points("BPR")) == BUDGET
-
-
-def studies_defaults(model):
-    from sea.records import complete
-
-    settings = complete(Settings(model, device="cpu"))
-    return {"lr": settings.lr, **settings.params}
-
-
-def test_interval_is_the_t_interval_and_one_row_has_none():
-    rows = pd.DataFrame({"k": ["a"] * 3 + ["b"], "x": [1.0, 2.0, 6.0, 5.0]})
-    table = interval(rows, ["k"])
-    low, high = stats.t.interval(0.95, 2, 3.0, stats.sem([1.0, 2.0, 6.0]))
-    assert table.loc["a", "x"] == 3
-    assert table.loc["a", "x ±"] == pytest.approx((high - low) / 2)
-    assert table.loc["b", "x"] == 5
-    assert np.isnan(table.loc["b", "x ±"])
+    assert {one.word for one in found.against("wild").values()} == {"not tested"}
 
 
 def test_a_plan_gives_every_model_the_same():
@@ -219,7 +139,9 @@ def test_a_plan_gives_every_model_the_same():
     assert len({repr(replace(s, model="", seed=0)) for s in settings}) == 1
     assert plan(["SEA"], "baby", "paper", seeds=2)[1].seed == 1000
     published = plan(["SEA"], "planted", "published")[0]
-    assert (published.lr, published.batch_size, published.patience) == (None, 2048, 20)
+    assert (published.lr, published.batch_size, published.patience) == (1e-2, 2048, 10)
+    real = plan(["SEA"], "baby", "published")[0]
+    assert (real.lr, real.epochs, real.patience) == (None, 1000, 20)
     with pytest.raises(ValueError, match="'profile' needs to be one of quick, default, published, paper"):
         plan(["SEA"], "planted", "fast")
 

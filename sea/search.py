@@ -1,0 +1,156 @@
+"""Each model's settings, searched on validation over its authors' grid, with the same budget for all."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from sea.data.synthetic import FIRST_WORLD
+from sea.models import MODELS
+from sea.published import find
+from sea.records import Record, Settings, complete
+from sea.runs import run_many
+from sea.train import MONITOR
+
+SEED = FIRST_WORLD
+"""The first seed of a study; the others follow it. It is the framework's that is behind the published numbers."""
+PUBLISHED = "published"
+"""In place of a folder of runs: take the published ones, with all seeds that there are, and train nothing."""
+BUDGET = 12
+"""Points that the search tries of each model's grid: all, or so many."""
+SEARCH_SEEDS, SEARCH_SECONDS = 3, 60
+"""Seeds that judge a point where the median training takes less than so many seconds; elsewhere one seed does."""
+PLANTED_LR, PLANTED_STEPS = 1e-2, 10
+"""On a planted world, whose epochs have 4 batches, a tenth of a small real set's, every model has the one step size
+instead of its published one, and those of its grid are so many times as large. Patience is half of the profile's."""
+
+
+def grid(model: str) -> list[dict]:
+    """All points of a model's grid, as settings: the products of its values, then what it lacks of the published."""
+    values = MODELS[model].grid
+    found = [dict(zip(values, point)) for point in product(*values.values())]
+    known = [_complete(model, point) for point in found]
+    return found + [point for point in _published(model) if _complete(model, point) not in known]
+
+
+def _published(model: str) -> list[dict]:
+    """The settings that its authors chose: the defaults, and those for one dataset or another."""
+    return [{name: _complete(model, {})[name] for name in _of_grid(model)}, *MODELS[model].published]
+
+
+def _of_grid(model: str) -> list[str]:
+    """The settings in which points of a model's grid differ."""
+    return list(dict.fromkeys(name for point in (MODELS[model].grid, *MODELS[model].published) for name in point))
+
+
+def _complete(model: str, point: dict) -> dict:
+    return {"lr": MODELS[model].lr, **MODELS[model].settings(), **point}
+
+
+def varied(model: str) -> list[str]:
+    """The settings that a model's search varies, the step size last where its grid leaves it alone."""
+    return list(dict.fromkeys([*_of_grid(model), *MODELS[model].around, "lr"]))
+
+
+def size(model: str) -> int:
+    """How many points a model's grid has, with those that are tried around the best one."""
+    return len(grid(model)) + len(_around(model, {}))
+
+
+def _around(model: str, best: dict) -> list[dict]:
+    return [best | {name: value} for name, values in MODELS[model].around.items() for value in values]
+
+
+def points(model: str, dataset: str = "") -> list[dict]:
+    """The points of a model's grid that its search tries first, in the grid's order.
+
+    All of them, or `BUDGET` where there are more: the published ones, and others drawn without replacement. The
+    draw has a seed of its own, so that every study tries the same points. What is tried around the best of them counts
+    as a part of the budget.
+    """
+    found, budget = grid(model), BUDGET - len(_around(model, {}))
+    if len(found) > budget:
+        published = [_complete(model, point) for point in _published(model)]
+        kept = [index for index, point in enumerate(found) if _complete(model, point) in published]
+        others = np.setdiff1d(np.arange(len(found)), kept)
+        drawn = np.random.default_rng(SEED).choice(others, max(budget - len(kept), 0), replace=False)
+        found = [found[index] for index in sorted([*kept, *drawn])]
+    if dataset == "planted":
+        found = [point | ({"lr": PLANTED_STEPS * point["lr"]} if "lr" in point else {}) for point in found]
+    return found
+
+
+def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str, list[Record]]:
+    """By model, the runs of its search, from which `best` chooses.
+
+    A point is judged by the mean over `SEARCH_SEEDS` seeds, if the median training with the first one took less than
+    `SEARCH_SECONDS`; else by that seed alone. Then the values `around` the best point are tried with the same seeds.
+
+    Args:
+        first: by model, the settings of its first run, on top of which the points go.
+        jobs, root: as in `sea.study.study`. A model of whose search not all runs are published is left out.
+    """
+    tries = {model: points(model, one.dataset) for model, one in first.items()}
+    found = _tried(first, tries, dict.fromkeys(tries, range(1)), jobs, root)
+    seconds = {model: np.median([r.seconds for r in records]) for model, records in found.items() if records}
+    seeds = {model: range(SEARCH_SEEDS if median < SEARCH_SECONDS else 1) for model, median in seconds.items()}
+    found = _tried(first, {model: tries[model] for model in seeds}, seeds, jobs, root)
+    near = {model: _around(model, best(records)) for model, records in found.items()}
+    more = _tried(first, near, seeds, jobs, root)
+    asked = {model: (len(tries[model]) + len(near[model])) * len(seeds[model]) for model in found}
+    return {
+        model: records + more[model] for model, records in found.items() if len(records + more[model]) == asked[model]
+    }
+
+
+def _tried(
+    first: dict[str, Settings],
+    tries: dict[str, list[dict]],
+    seeds: dict[str, Iterable[int]],
+    jobs: int,
+    root: str | Path,
+) -> dict[str, list[Record]]:
+    settings = {
+        model: [replace(adjusted(one, point), seed=one.seed + seed) for seed in seeds[model] for point in tries[model]]
+        for model, one in first.items()
+        if model in tries
+    }
+    return obtain(settings, jobs, root)
+
+
+def obtain(wanted: dict[str, list[Settings]], jobs: int, root: str | Path) -> dict[str, list[Record]]:
+    """The runs of several lists of settings: trained where they are missing, or those of them that are published."""
+    if root == PUBLISHED:
+        return {name: [record for one in found for record in _published_run(one)] for name, found in wanted.items()}
+    records = iter(run_many([one for found in wanted.values() for one in found], root, jobs))
+    return {name: [next(records) for _ in found] for name, found in wanted.items()}
+
+
+def _published_run(settings: Settings) -> list[Record]:
+    return [record for record in find(complete(settings)) if record.settings.seed == settings.seed][:1]
+
+
+def adjusted(settings: Settings, params: dict) -> Settings:
+    """Settings with `params` on top, where "lr" is Adam's and the rest is the model's."""
+    rest = {name: value for name, value in params.items() if name != "lr"}
+    return replace(settings, lr=params.get("lr", settings.lr), params=settings.params | rest)
+
+
+def best(records: list[Record]) -> dict:
+    """The point with the best mean validation Recall@20 over its seeds, the first of equals; no value is the worst.
+
+    Values are compared unrounded, where the framework behind the published tables rounds to four digits.
+    """
+    values: dict[tuple, list[float]] = {}
+    for record in records:
+        value = record.metrics["valid"][MONITOR] if record.metrics else -np.inf
+        values.setdefault(tuple(point_of(record).items()), []).append(value)
+    return dict(max(values, key=lambda point: np.mean(values[point])))
+
+
+def point_of(record: Record) -> dict:
+    """What a run has of the settings that its model's search varies, by name."""
+    values = {"lr": record.settings.lr, **record.settings.params}
+    return {name: values[name] for name in varied(record.settings.model)}
