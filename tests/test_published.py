@@ -468,6 +468,7 @@ def test_list_shows_where_each_run_is(command, trained, tmp_path):
     damaged = tmp_path / "runs" / trained[4].folder.name / "record.json"
     damaged.write_text(damaged.read_text()[:-9])
     (tmp_path / "runs" / "costs.json").write_text("{}")
+    (tmp_path / "runs" / f"planted-SEA-{'1' * 16}").write_text("a file is no run")
     code, out, err = command("list")
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line for line in out.splitlines()}
