@@ -25,7 +25,6 @@ from sea.records import Published, Record, Settings, measures, revisions, say
 
 RECORDS = DATA / "records"
 USERS = "users.jsonl.gz"
-SPLITS = ("valid", "test")
 SETTINGS = tuple(field.name for field in fields(Settings))
 COPIED = (
     *("key", "checksum", "warning", "revisions", "metrics", "history", "best_epoch", "stopped", "diverged"),
