@@ -1,1 +1,1 @@
-"""What notebooks measure off the training path: angles, Gaussians, probes, parts, information, cost, the data's card."""
+"""What notebooks measure off the training path: angles, Gaussians, probes, parts, information, cost, a data card."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from scipy.spatial.distance import cdist
 from scipy.special import digamma
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from sea import losses
 from sea.analysis.probes import single_thread
@@ -193,7 +194,7 @@ def without_part(model: Recommender, dataset: Dataset, part: str, split: str = "
         record.ranking().recall(20) - without_part(record.model(dataset), dataset, "unique").recall(20)      by user
 
     Args:
-        model: with SEA's plug-in and a read-out for its recommender; it is left as it is.
+        model: with SEA's plug-in and a read-out for its recommender; put in evaluation mode, else left as it is.
         dataset: the one that it was trained on.
         part: "generic", "unique", or "both", which leaves nothing of the features but the graph.
         split: as in `evaluate`.
@@ -203,23 +204,31 @@ def without_part(model: Recommender, dataset: Dataset, part: str, split: str = "
     """
     if part not in HALVES:
         raise ValueError(f"'part' needs to be one of {', '.join(HALVES)} in 'without_part' (got {part!r})")
-    return evaluate(*without(model, part).eval().vectors(), dataset, split)
-
-
-@torch.no_grad()
-def without(model: Recommender, part: str) -> Recommender:
-    """A copy of the model that reads the part's mean in place of the part; see `without_part`."""
     plug_in = getattr(model, "separate", None)
     if not isinstance(plug_in, SeparateLearning) or any("encoder" not in p for p in plug_in.projections.values()):
         raise ValueError(f"'model' needs SEA's plug-in and its encoder in 'without_part' (got {type(model).__name__})")
-    model = copy.deepcopy(model)
-    for m, projections in model.separate.projections.items():
-        features, transform = getattr(model.separate, f"features_{m}"), model.separate.transform[m]
-        encoder, columns = projections["encoder"], HALVES[part](len(transform.bias))
-        mean = transform(features.to(transform.weight.dtype).mean(0))  # of T's columns, as T is linear in X
-        encoder.bias += encoder.weight[:, columns] @ mean[columns]
-        encoder.weight[:, columns] = 0
-    return model
+    replaced = {}
+    for m, projections in plug_in.projections.items():
+        features, transform = getattr(plug_in, f"features_{m}"), plug_in.transform[m]
+        weight, columns = projections["encoder"].weight.clone(), HALVES[part](len(transform.bias))
+        mean = transform(features.to(weight.dtype).mean(0))  # of T's columns, as T is linear in X
+        name = f"model.separate.projections.{m}.encoder"
+        replaced[f"{name}.bias"] = projections["encoder"].bias + weight[:, columns] @ mean[columns]
+        weight[:, columns] = 0
+        replaced[f"{name}.weight"] = weight
+    return evaluate(*functional_call(_Vectors(model.eval()), replaced, ()), dataset, split)
+
+
+class _Vectors(nn.Module):
+    """A model whose call gives its vectors."""
+
+    def __init__(self, model: Recommender):
+        super().__init__()
+        self.model = model
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The model's final user and item vectors."""
+        return self.model.vectors()
 
 
 def _check(caller: str, a: np.ndarray, b: np.ndarray, components: int) -> None:
@@ -324,7 +333,7 @@ def _misfit(q: _Conditional, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _contrast(q: _Conditional, x: Tensor, y: Tensor) -> Tensor:
-    """-mean_i log [exp r_ij / Σ_j exp r_ij] at j = i, r_ij = log q(y_j|x_i) - log N(y_j; 0, I), less what all j share."""
+    """-mean_i log [exp r_ii / Σ_j exp r_ij], r_ij = log q(y_j|x_i) - log N(y_j; 0, I), less what all j share."""
     mu, logvar = q(x)
     weight = (-logvar).exp()
     scores = (mu * weight) @ y.T + (1 - weight) @ (y**2).T / 2  # (n, n)
