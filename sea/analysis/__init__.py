@@ -1,1 +1,1 @@
-"""What notebooks measure off the training path: angles, Gaussians, probes, trained parts, cost, a dataset's card."""
+"""What notebooks measure off the training path: angles, Gaussians, probes, parts, information, cost, a data card."""

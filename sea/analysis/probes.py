@@ -156,3 +156,32 @@ def examine(
             rows.append(pd.DataFrame({"modality": m, "part": part, "factor": kinds, **found}))
     keys = ["modality", "part", "factor"]
     return pd.concat(rows).groupby(keys, sort=False).mean().reset_index()
+
+
+def composition(parts: Mapping[str, Mapping[str, np.ndarray]], factors: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """What the generic and the unique part are made of, and how far they are separated, as one flat row.
+
+    The separation of a modality, with s the `share` of a part's variance that a factor explains, is
+
+        S = ½ [s(generic in generic) - s(generic in unique) + s(unique in unique) - s(unique in generic)]
+
+    From -1, parts that are swapped, through 0, parts of one make, to 1, perfect ones. Chance level of a share,
+    r / (n_items - 1), drops out of it.
+
+    Args:
+        parts: "generic" and "unique", then by modality, shape (n_items, d): what `representations.extract` returns.
+        factors: as in `Dataset.factors`: "generic", and one for each modality by its name, all of one width.
+
+    Returns:
+        "separation", the mean over the modalities; for each modality "m: separation" and "m: FACTOR in PART part",
+        the shares of "generic", "own unique" and "other's unique" (the mean over the other modalities).
+    """
+    by_modality = {m: {part: parts[part][m] for part in ("generic", "unique")} for m in parts["generic"]}
+    table = examine(by_modality, factors, kernels=()).set_index(["modality", "factor", "part"])["share"]
+    found = {f"{m}: {factor} in {part} part": float(value) for (m, factor, part), value in table.items()}
+    for m in by_modality:
+        own = table[m, "generic", "generic"] - table[m, "generic", "unique"]
+        apart = table[m, "own unique", "unique"] - table[m, "own unique", "generic"]
+        found[f"{m}: separation"] = float(own + apart) / 2
+    separation = float(np.mean([found[f"{m}: separation"] for m in by_modality]))
+    return {"separation": separation, **found}
