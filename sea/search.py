@@ -86,7 +86,8 @@ def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str,
     """By model, the runs of its search, from which `best` chooses.
 
     A point is judged by the mean over `SEARCH_SEEDS` seeds, if the median training with the first one took less than
-    `SEARCH_SECONDS`, and always on planted worlds; else by that seed alone. Then the values `around` the best point are tried with the same seeds.
+    `SEARCH_SECONDS`, and always on planted worlds; else by that seed alone. Then the values `around` the best point
+    are tried with the same seeds.
 
     Args:
         first: by model, the settings of its first run, on top of which the points go.

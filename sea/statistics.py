@@ -228,7 +228,7 @@ def groups(first: Sequence[float], second: Sequence[float], runs: int = 0) -> Es
         first, second: the expected metric of each method. How well each is known is part of their spread.
     """
     if min(len(first), len(second)) < 2:
-        return missing("fewer than two methods of a kind")
+        return missing("fewer than two of a kind")
     parts = [(np.var(x, ddof=1) / len(x), len(x) - 1) for x in (first, second)]
     variance = sum(part for part, _ in parts)
     difference = float(np.mean(first) - np.mean(second))
