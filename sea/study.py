@@ -184,12 +184,16 @@ class Study:
             found = statistics.by_world(weights, {name: self._means(name, metric, split) for name in weights})
         else:
             found = statistics.crossed(weights, {name: self._values(name, metric, split) for name in weights})
-        cut = [(name, r.stopped) for name in weights for r in self.records[name] if r.stopped != "patience"]
-        if cut and not found.untested:
-            name, reason = cut[0]
-            told = {"epochs": "was not trained to the end", "diverged": "diverged"}
-            return statistics.untested(found, f"a run of {name} {told.get(reason, reason)}")
-        return found
+        return self._if_whole(weights, found)
+
+    def _if_whole(self, names: Iterable[str], estimate: Estimate) -> Estimate:
+        """The estimate, without a word where one of the trainings did not end by itself."""
+        cut = [(name, r.stopped) for name in names for r in self.records[name] if r.stopped != "patience"]
+        if estimate.untested or not cut:
+            return estimate
+        name, reason = cut[0]
+        told = {"epochs": "was not trained to the end", "diverged": "diverged"}
+        return statistics.untested(estimate, f"a run of {name} {told.get(reason, reason)}")
 
     def against(self, reference: str, metric: str = MONITOR, split: str = "test") -> dict[str, Estimate]:
         """By how much `reference` is above each other variant."""
@@ -218,12 +222,12 @@ class Study:
         if not all(values.values()):
             return statistics.missing("no run")
         if self._worlds(weights):
-            return statistics.by_world(weights, values)
+            return self._if_whole(weights, statistics.by_world(weights, values))
         (first, up), (second, down) = weights.items()
         if (up, down) != (1, -1):
             raise ValueError(f"'weights' needs to be a difference, 1 and -1, in 'measured' (got {dict(weights)!r})")
         lists = [list(values[v].values()) for v in (first, second)]
-        return statistics.groups(*lists, runs=sum(map(len, lists)))
+        return self._if_whole(weights, statistics.groups(*lists, runs=sum(map(len, lists))))
 
     def _measures(self, variant: str, name: str, compute: Callable[[Record], object], part: str) -> dict[int, float]:
         found = {r.settings.seed: measure(r, name, compute) for r in _with_result(self.records[variant])}

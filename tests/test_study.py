@@ -172,3 +172,25 @@ def test_a_quick_sample_has_the_largest_core_that_there_is():
     sparse = Dataset.from_frames("sparse", frame, {"image": rng.random((len(users), 4))}, range(len(users)))
     sample = studies.sample(sparse)  # nobody shares an item: any core beyond the first is empty
     assert sample.warning == "compact sample: 200 of 400 users, 1-core"
+
+
+def test_a_measure_is_compared_by_world_or_run_by_run(root, tmp_path):
+    variants = {"one": ("BPR", {}), "two": ("BPR", {"dim": 4})}
+    asked = {"seeds": 3, "device": "cpu", "root": root}
+
+    def size(record):
+        return {"norm": float(record.model(record.data()).vectors()[0].norm())}
+
+    weights = {"one": 1, "two": -1}
+    worlds = study(variants, "planted", "quick", **asked)
+    lists = [[size(r)["norm"] for r in worlds.records[name]] for name in weights]
+    found = worlds.measured(weights, "size", size, "norm")
+    assert found.high == pytest.approx(stats.ttest_rel(*lists).confidence_interval(0.95).high)
+    assert found.untested == "a run of one was not trained to the end"
+    planted(80, 60, n_factors=2).save(tmp_path / "small")
+    same = study(variants, str(tmp_path / "small"), "quick", **asked)
+    lists = [[size(r)["norm"] for r in same.records[name]] for name in weights]
+    expected = stats.ttest_ind(*lists, equal_var=False).confidence_interval(0.95)
+    assert same.measured(weights, "size", size, "norm").high == pytest.approx(expected.high)
+    with pytest.raises(ValueError, match="'weights' needs to be a difference"):
+        same.measured({"one": 1, "two": -2}, "size", size, "norm")
