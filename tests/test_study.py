@@ -179,7 +179,7 @@ def test_a_measure_is_compared_by_world_or_run_by_run(root, tmp_path):
     asked = {"seeds": 3, "device": "cpu", "root": root}
 
     def size(record):
-        return {"norm": float(record.model(record.data()).vectors()[0].norm())}
+        return {"norm": float(record.model(record.data()).vectors()[0].detach().norm())}
 
     weights = {"one": 1, "two": -1}
     worlds = study(variants, "planted", "quick", **asked)
