@@ -11,13 +11,13 @@ import pandas as pd
 
 from sea import statistics
 from sea.data import DataError, Dataset
-from sea.models import MODELS
+from sea.models import MODELS, TRAINED
 from sea.published import find
 from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
 from sea.search import PLANTED_LR, PUBLISHED, SEED, adjusted, best, obtain, point_of, search, size
 from sea.separate import SeparateLearning
 from sea.statistics import Estimate
-from sea.train import MONITOR
+from sea.train import BY_ITSELF, MONITOR
 
 RELEASED, LOGGED, CHOSEN = "as released", "as logged", "chosen on validation"
 PROFILES = {
@@ -82,12 +82,12 @@ PROVENANCE = ("commit", "python", "torch", "device")
 
 
 def chosen_models(names: str = "") -> list[str]:
-    """Split names in `MODELS`, separated by commas; all of them if there are none.
+    """Split names in `MODELS`, separated by commas; those of the paper, `TRAINED`, if there are none.
 
     Raises:
         ValueError: an unknown name.
     """
-    chosen = [name.strip() for name in names.split(",")] if names else list(MODELS)
+    chosen = [name.strip() for name in names.split(",")] if names else list(TRAINED)
     for name in chosen:
         if name not in MODELS:
             raise ValueError(f"'models' needs names among {', '.join(MODELS)} (got {name!r})")
@@ -184,7 +184,7 @@ class Study:
             found = statistics.by_world(weights, {name: self._means(name, metric, split) for name in weights})
         else:
             found = statistics.crossed(weights, {name: self._values(name, metric, split) for name in weights})
-        cut = [(name, r.stopped) for name in weights for r in self.records[name] if r.stopped != "patience"]
+        cut = [(name, r.stopped) for name in weights for r in self.records[name] if r.stopped not in BY_ITSELF]
         if cut and not found.untested:
             name, reason = cut[0]
             told = {"epochs": "was not trained to the end", "diverged": "diverged"}
@@ -271,7 +271,8 @@ class Study:
             hours = sum(record.seconds for record in distinct) / 3600
             epochs = sum(len(record.history) for record in distinct)
             diverged = sum(record.stopped == "diverged" for record in distinct)
-            selected = ", ".join(f"{name} {value:g}" for name, value in point_of(final[0]).items())
+            values = {n: v if isinstance(v, str) else f"{v:g}" for n, v in point_of(final[0]).items()}
+            selected = ", ".join(f"{name} {value}" for name, value in values.items())
             search_of = f"{tried} of {size(model)}", len(searched) // tried
             rows[model] = [*search_of, len(distinct), diverged, epochs, hours, selected]
         columns = ["grid points", "seeds per point", "trainings", "diverged", "epochs", "hours", "settings"]
