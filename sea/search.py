@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sea.data import is_planted
 from sea.data.synthetic import FIRST_WORLD
 from sea.models import MODELS
 from sea.published import find
@@ -77,7 +78,7 @@ def points(model: str, dataset: str = "") -> list[dict]:
         others = np.setdiff1d(np.arange(len(found)), kept)
         drawn = np.random.default_rng(SEED).choice(others, max(budget - len(kept), 0), replace=False)
         found = [found[index] for index in sorted([*kept, *drawn])]
-    if dataset == "planted":
+    if is_planted(dataset):
         found = [point | ({"lr": PLANTED_STEPS * point["lr"]} if "lr" in point else {}) for point in found]
     return found
 

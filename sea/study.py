@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sea import statistics
-from sea.data import DataError, Dataset
+from sea.data import DataError, Dataset, is_planted
 from sea.models import MODELS, TRAINED
 from sea.published import find
 from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
@@ -117,7 +117,7 @@ def plan(models: Iterable[str], dataset: str, profile: str, seeds: int = 0, devi
     if profile not in PROFILES:
         raise ValueError(f"'profile' needs to be one of {', '.join(PROFILES)} in 'plan' (got {profile!r})")
     chosen = PROFILES[profile]
-    if dataset == "planted":
+    if is_planted(dataset):
         chosen = chosen | {"lr": PLANTED_LR, "patience": chosen["patience"] // 2}
     fixed = {name: chosen[name] for name in ("lr", "epochs", "patience")}
     return [

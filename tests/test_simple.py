@@ -171,8 +171,8 @@ def test_it_is_tuned_like_any_other(tmp_path):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("ItemKNN", {"k": 0}, "'k' needs to be at least 1 and 'shrink' at least 0 in 'ItemKNN' (got 0, 0.0)"),
-        ("ItemKNN", {"shrink": -1.0}, "(got 100, -1.0)"),
+        ("ItemKNN", {"k": 0}, "'k' needs to be at least 1 and 'shrink' at least 0 in 'ItemKNN' (got 0, 100.0)"),
+        ("ItemKNN", {"shrink": -1.0}, "(got 200, -1.0)"),
         ("EASE", {"reg": 0.0}, "'reg' needs to be above 0 in 'EASE' (got 0.0)"),
         ("ContentKNN", {"used": "image"}, "'used' one of all, first, last in 'ContentKNN' (got 50, 'image')"),
     ],

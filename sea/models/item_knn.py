@@ -28,10 +28,10 @@ class ItemKNN(ItemToItem):
         ValueError: k is below 1, or shrink below 0.
     """
 
-    grid: ClassVar = {"k": (10, 50, 100, 200), "shrink": (0.0, 10.0, 100.0)}
+    grid: ClassVar = {"k": (50, 200, 800), "shrink": (0.0, 10.0, 100.0, 1000.0)}
     revision: ClassVar[int] = 1
 
-    def __init__(self, dataset: Dataset, *, k: int = 100, shrink: float = 0.0, generator: torch.Generator):
+    def __init__(self, dataset: Dataset, *, k: int = 200, shrink: float = 100.0, generator: torch.Generator):
         if k < 1 or shrink < 0:
             raise ValueError(f"'k' needs to be at least 1 and 'shrink' at least 0 in 'ItemKNN' (got {k!r}, {shrink!r})")
         bought = user_by_item(dataset.train, dataset.n_users, dataset.n_items, "sum").astype(np.float64)
