@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="how long to train, on how many seeds, and whether to tune; quick is two epochs with one seed, on a small "
         "sample where the dataset has more than 200 users, to see that everything runs: it says nothing about models",
     )
-    add("--models", default="", metavar="BPR,SEA", help="the models that are compared (default: all)")
+    add("--models", default="", metavar="BPR,SEA", help="the models that are compared (default: those of the paper)")
     add("--seeds", type=_positive, default=0, metavar="N", help="number of seeds (default: the profile's)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to train (default: auto)")
     add(

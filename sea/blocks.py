@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 CELLS = {"cpu": 1 << 22, "cuda": 1 << 26}  # 16 MiB of float32; 256 MiB on a GPU
 
@@ -17,3 +18,13 @@ def row_blocks(rows: int, columns: int, device: torch.device, share: float = 1, 
     step = max(least, int(CELLS.get(device.type, CELLS["cpu"]) * share) // columns)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+def rows_of(table: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a table, shape (len(rows), d), sparse (COO) if the table is."""
+    return table.index_select(0, rows) if table.is_sparse else table[rows]
+
+
+def all_finite(table: Tensor) -> bool:
+    """Whether a table, dense or sparse (COO), is free of NaN and infinity."""
+    return bool(torch.isfinite(table.coalesce().values() if table.is_sparse else table).all())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sea.blocks import row_blocks
+from sea.blocks import all_finite, row_blocks, rows_of
 from sea.data import Dataset
 
 KS = (10, 20)
@@ -81,7 +81,7 @@ def evaluate(
     vectors' device.
 
     Args:
-        user_vectors, item_vectors: (n_users, d) and (n_items, d).
+        user_vectors, item_vectors: (n_users, d) and (n_items, d). The users' may be sparse (COO).
         split: "valid" or "test".
         mask_valid: at test, mask the validation items as well. Off in the published protocol, where they
             compete with the test items.
@@ -89,7 +89,7 @@ def evaluate(
     Raises:
         FloatingPointError: the vectors hold NaN or infinity.
     """
-    if not (torch.isfinite(user_vectors).all() and torch.isfinite(item_vectors).all()):
+    if not (all_finite(user_vectors) and all_finite(item_vectors)):
         raise FloatingPointError("'user_vectors' and 'item_vectors' need to be finite in 'evaluate' (got NaN or inf)")
     device, n_items = item_vectors.device, len(item_vectors)
     target_counts = np.diff(dataset.lists[split][0])
@@ -102,7 +102,7 @@ def evaluate(
     for rows in row_blocks(len(users), n_items, device, 1 / 4):
         block = chosen[rows]
         memory = item_vectors.new_empty(len(block), n_items) if memory is None else memory[: len(block)]
-        scores = torch.mm(user_vectors[block], columns, out=memory)  # (b, n_items)
+        scores = torch.mm(rows_of(user_vectors, block), columns, out=memory)  # (b, n_items)
         for name in masked:
             scores[_positions(block, *lists[name])] = -torch.inf
         values[rows], top[rows] = _largest(scores, top.shape[1])

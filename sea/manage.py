@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from scipy import stats
 
 from sea import published
-from sea.data import DATA, load
+from sea.data import DATA, is_planted, knocked_out, load
 from sea.files import DamagedFile
 from sea.models import MODELS
 from sea.records import RUNS, Record, Settings, measures, read, revisions, source
@@ -263,7 +263,9 @@ def _drawn(options: argparse.Namespace) -> list[Record]:
     if not int(options.which[0]):
         raise ValueError("'N' needs to be at least 1 in 'verify' (got 0)")
     present = [record for record in found.values() if not _older(record)]
-    here = [record for record in present if record.dataset == "planted" or (DATA / record.dataset).is_dir()]
+    here = [
+        record for record in present if is_planted(record.dataset) or (DATA / knocked_out(record.dataset)[0]).is_dir()
+    ]
     absent = sorted({record.dataset for record in present} - {record.dataset for record in here})
     if absent:
         print(f"Runs on {', '.join(absent)} are not among the drawn: {DATA} lacks the files of that data.")
@@ -296,7 +298,7 @@ def compare(record: Record, again: Record, root: Path) -> str:
     where = f"trained with {ran}; here with {'the same' if runs == ran else runs}"
     if not (record.metrics and again.metrics):
         return f"different: one of the two diverged, and the other did not ({where})"
-    checksum = "" if record.dataset == "planted" else record.checksum  # there each seed has a world of its own
+    checksum = "" if is_planted(record.dataset) else record.checksum  # there each seed has a world of its own
     others = {one.settings.seed: one for one in published.find(record.settings, root, checksum) if one.metrics}
     others.pop(record.settings.seed, None)
     values = [one.metrics["test"][MONITOR] for one in others.values()]

@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from sea.data import DATA
+from sea.data import DATA, is_planted
 from sea.files import CHECKSUM, DamagedFile, damaged, write_atomically
 from sea.records import Published, Record, Settings, measures, revisions, say
 
@@ -119,7 +119,7 @@ def find(settings: Settings, root: str | Path = RECORDS, checksum: str = "") -> 
     if len(present) < len(alike):
         say(f"{path}: {len(alike) - len(present)} of {len(alike)} runs are left out, as their revisions are older")
     known = {record.checksum[:12] for record in present}
-    if len(known) > 1 and Path(settings.dataset).name != "planted":  # where each seed has a world of its own
+    if len(known) > 1 and not is_planted(Path(settings.dataset).name):  # where each seed has a world of its own
         raise ValueError(
             f"'checksum' needs to be given in 'find' (got none, and {path} has {', '.join(sorted(known))})"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from sea.data import DATA, Dataset, load
+from sea.data import DATA, Dataset, is_planted, load
 from sea.evaluate import Ranking
 from sea.files import DamagedFile, hash_of, load_json, load_tensors, save_json
 from sea.machine import default_device
@@ -31,7 +31,7 @@ class Settings:
 
     Attributes:
         model: a name in `MODELS`.
-        dataset: what `sea.data.load` takes: "planted", a folder, or a name under data/.
+        dataset: what `sea.data.load` takes: "planted", a folder, or a name under data/; whole or knocked out.
         seed: of the initial weights, the order of the pairs and the negatives; of a planted world, too.
         params: the model's settings that differ from its defaults, by name.
         lr: Adam's step size, above 0; the model's published one if None.
@@ -142,6 +142,16 @@ class Record:
                 f"'dataset' needs to be the run's own, checksum {self.checksum[:12]}, in 'Record.model' "
                 f"(got {dataset.checksum[:12]})"
             )
+        return self.model_on(dataset)
+
+    def model_on(self, dataset: Dataset) -> Recommender:
+        """As `model`, on a dataset of the same users, items and interactions, whose features may be others.
+
+        Raises:
+            RuntimeError: the dataset's sizes don't fit the weights.
+            ValueError, NotPublished, DamagedFile: as in `model`, another dataset apart.
+        """
+        self.needs_weights("'Record.model_on'")
         model = build(self.settings, dataset)
         model.load_state_dict(self._tensors("weights"))
         return model.eval()
@@ -172,7 +182,7 @@ class Record:
 
 def source(settings: Settings) -> tuple[str] | tuple[str, int]:
     """What `sea.data.load` takes for a run: on the planted world each seed has a world of its own."""
-    return (settings.dataset, settings.seed) if settings.dataset == "planted" else (settings.dataset,)
+    return (settings.dataset, settings.seed) if is_planted(settings.dataset) else (settings.dataset,)
 
 
 def complete(settings: Settings) -> Settings:

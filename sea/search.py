@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sea.data import is_planted
 from sea.data.synthetic import FIRST_WORLD
 from sea.models import MODELS
 from sea.published import find
@@ -77,7 +78,7 @@ def points(model: str, dataset: str = "") -> list[dict]:
         others = np.setdiff1d(np.arange(len(found)), kept)
         drawn = np.random.default_rng(SEED).choice(others, max(budget - len(kept), 0), replace=False)
         found = [found[index] for index in sorted([*kept, *drawn])]
-    if dataset == "planted":
+    if is_planted(dataset):
         found = [point | ({"lr": PLANTED_STEPS * point["lr"]} if "lr" in point else {}) for point in found]
     return found
 
@@ -96,7 +97,7 @@ def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str,
     tries = {model: points(model, one.dataset) for model, one in first.items()}
     found = _tried(first, tries, dict.fromkeys(tries, range(1)), jobs, root)
     seconds = {model: np.median([r.seconds for r in records]) for model, records in found.items() if records}
-    short = {m: first[m].dataset == "planted" or median < SEARCH_SECONDS for m, median in seconds.items()}
+    short = {m: is_planted(first[m].dataset) or median < SEARCH_SECONDS for m, median in seconds.items()}
     seeds = {model: range(SEARCH_SEEDS if is_short else 1) for model, is_short in short.items()}
     found = _tried(first, {model: tries[model] for model in seeds}, seeds, jobs, root)
     near = {model: _around(model, best(records)) for model, records in found.items()}

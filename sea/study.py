@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from sea import statistics
-from sea.data import DataError, Dataset
-from sea.models import MODELS
+from sea.data import DataError, Dataset, is_planted
+from sea.models import MODELS, TRAINED
 from sea.published import find
 from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
 from sea.search import PLANTED_LR, PUBLISHED, SEED, adjusted, best, obtain, point_of, search, size
 from sea.separate import SeparateLearning
 from sea.statistics import Estimate
-from sea.train import MONITOR
+from sea.train import BY_ITSELF, MONITOR
 
 RELEASED, LOGGED, CHOSEN = "as released", "as logged", "chosen on validation"
 PROFILES = {
@@ -82,12 +82,12 @@ PROVENANCE = ("commit", "python", "torch", "device")
 
 
 def chosen_models(names: str = "") -> list[str]:
-    """Split names in `MODELS`, separated by commas; all of them if there are none.
+    """Split names in `MODELS`, separated by commas; those of the paper, `TRAINED`, if there are none.
 
     Raises:
         ValueError: an unknown name.
     """
-    chosen = [name.strip() for name in names.split(",")] if names else list(MODELS)
+    chosen = [name.strip() for name in names.split(",")] if names else list(TRAINED)
     for name in chosen:
         if name not in MODELS:
             raise ValueError(f"'models' needs names among {', '.join(MODELS)} (got {name!r})")
@@ -117,7 +117,7 @@ def plan(models: Iterable[str], dataset: str, profile: str, seeds: int = 0, devi
     if profile not in PROFILES:
         raise ValueError(f"'profile' needs to be one of {', '.join(PROFILES)} in 'plan' (got {profile!r})")
     chosen = PROFILES[profile]
-    if dataset == "planted":
+    if is_planted(dataset):
         chosen = chosen | {"lr": PLANTED_LR, "patience": chosen["patience"] // 2}
     fixed = {name: chosen[name] for name in ("lr", "epochs", "patience")}
     return [
@@ -188,7 +188,7 @@ class Study:
 
     def _if_whole(self, names: Iterable[str], estimate: Estimate) -> Estimate:
         """The estimate, without a word where one of the trainings did not end by itself."""
-        cut = [(name, r.stopped) for name in names for r in self.records[name] if r.stopped != "patience"]
+        cut = [(name, r.stopped) for name in names for r in self.records[name] if r.stopped not in BY_ITSELF]
         if estimate.untested or not cut:
             return estimate
         name, reason = cut[0]
@@ -277,7 +277,8 @@ class Study:
             hours = sum(record.seconds for record in distinct) / 3600
             epochs = sum(len(record.history) for record in distinct)
             diverged = sum(record.stopped == "diverged" for record in distinct)
-            selected = ", ".join(f"{name} {value:g}" for name, value in point_of(final[0]).items())
+            values = {n: v if isinstance(v, str) else f"{v:g}" for n, v in point_of(final[0]).items()}
+            selected = ", ".join(f"{name} {value}" for name, value in values.items())
             search_of = f"{tried} of {size(model)}", len(searched) // tried
             rows[model] = [*search_of, len(distinct), diverged, epochs, hours, selected]
         columns = ["grid points", "seeds per point", "trainings", "diverged", "epochs", "hours", "settings"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sea.blocks import all_finite
 from sea.data import Dataset
 from sea.evaluate import evaluate
 from sea.files import DamagedFile, load_tensors, save_tensors
@@ -20,6 +21,8 @@ REVISION = 1
 """Of the loop with its sampling and evaluation: raised whenever one of them computes something else."""
 
 MONITOR = "recall@20"
+BY_ITSELF = ("patience", "closed form")
+"""`Fit.stopped` of what ended by itself: not at a limit, and not by an accident."""
 
 
 @dataclass
@@ -30,7 +33,8 @@ class Fit:
         history: a dict per epoch: its number, "loss/..." (mean over batches, by term; None if it is not finite),
             "valid/..." metrics, "seconds" of training and "seconds_evaluate".
         best: index into `history` of the best epoch, the first of equals; -1 before there is one.
-        stopped: "" while it runs; then "patience", "epochs", or "diverged", where the best epoch so far is kept.
+        stopped: "" while it runs; then "patience", "epochs", or "diverged", where the best epoch so far is kept; or
+            "closed form", of a model without parameters.
         diverged: what became NaN or infinite in the last epoch: a term as `history` names it, or "vectors"; else "".
     """
 
@@ -98,6 +102,9 @@ def fit(
     A training is over, as "diverged", when a loss or the vectors become NaN or infinite. If no epoch went well
     before, `best` is -1, and the model is left as it is then.
 
+    A model without parameters to train is validated as it is: one row, 0 seconds (it was computed when it was built),
+    and "closed form".
+
     Args:
         model: on its device; `generator` (order and negatives) needs to be on the same.
         lr: Adam's step size at the start; `model.lr_decay` lowers it.
@@ -106,9 +113,11 @@ def fit(
             it would have had uninterrupted. A damaged one is named, and the training begins anew.
         progress: show a bar, on a terminal.
     """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        return _closed_form(model, dataset)
     device = next(model.parameters()).device
     model.batch_size = batch_size
-    trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=model.weight_decay, fused=True)
     optimizers = {"model": optimizer} | {
         name: module.optimizer for name, module in model.named_modules() if hasattr(module, "optimizer")
@@ -143,6 +152,11 @@ def fit(
     if best:
         model.load_state_dict(best)
     return result
+
+
+def _closed_form(model: Recommender, dataset: Dataset) -> Fit:
+    row, diverged = _validate(model, dataset, {"epoch": 0, "seconds": 0.0})
+    return Fit([row], -1, "diverged", diverged) if diverged else Fit([row], 0, "closed form")
 
 
 def _best_value(result: Fit) -> float:
@@ -203,7 +217,7 @@ def _validate(model: Recommender, dataset: Dataset, row: dict[str, float]) -> tu
     start = time.perf_counter()
     model.eval()
     vectors = model.vectors()
-    if not all(torch.isfinite(table).all() for table in vectors):
+    if not all(map(all_finite, vectors)):
         return row, "vectors"
     means = evaluate(*vectors, dataset, "valid").mean()
     row = row | {f"valid/{name}": value for name, value in means.items()}

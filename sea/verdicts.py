@@ -7,7 +7,7 @@ import pandas as pd
 
 from sea import reported, statistics
 from sea.analysis import parts as parts_of
-from sea.data import DATA
+from sea.data import DATA, is_planted
 from sea.statistics import Estimate, every
 from sea.study import FLEXIBILITY, GENERALIZATION, INACTIVE, SWEEP, Study
 from sea.train import MONITOR
@@ -215,7 +215,7 @@ def parts(s: Study) -> dict[str, Estimate]:
     """
     fall = {"β = 0": 1, "with CLUB": -1}
     found = {"fall of the information in nats": s.measured(fall, "shared information", parts_of.shared, "gaussian")}
-    if s.dataset == "planted":
+    if is_planted(s.dataset):
         rise = {"with CLUB": 1, "β = 0": -1}
         found["rise of the separation"] = s.measured(rise, "composition", parts_of.composition, "separation")
     return found

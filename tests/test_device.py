@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from sea import records, train
-from sea.models import MODELS
+from sea.models import TRAINED
 from sea.runs import Settings, run
 
 FAR = torch.device("meta")  # the one other type that autograd takes without a driver
@@ -29,7 +29,7 @@ SEA = {
     "SEA, approximated": {"align_items": 12, "q_items": 9, "bfloat16": True},
     "SEA, subtraction": {"align": "info_nce", "distance": "orthogonal"},
 }
-CASES = {name: (name, {}) for name in MODELS} | {name: ("SEA", params) for name, params in SEA.items()}
+CASES = {name: (name, {}) for name in TRAINED} | {name: ("SEA", params) for name, params in SEA.items()}
 
 
 class Far(torch.Tensor):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from sea.models import MODELS
+from sea.models import TRAINED
 from sea.reported import table
 
 METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
@@ -161,4 +161,4 @@ def test_variants_that_share_a_distance_share_their_memory():
 
 
 def test_the_codes_models_are_found_by_name():
-    assert set(MODELS) <= {*table(2)["method"], *table(3)["method"]}
+    assert set(TRAINED) <= {*table(2)["method"], *table(3)["method"]}

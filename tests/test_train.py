@@ -6,7 +6,7 @@ from scipy import stats
 
 from sea import train as module
 from sea.evaluate import evaluate
-from sea.models import MODELS
+from sea.models import MODELS, TRAINED
 from sea.train import Fit, NegativeSampler, _stop_reason, fit
 
 
@@ -62,7 +62,7 @@ def train(model_name, world, epochs=4, state=None, patience=20, lr=1e-2, **param
     return model, fit(model, world, generator=torch.Generator().manual_seed(2), progress=False, **settings)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_training_that_is_resumed_after_each_epoch_ends_with_the_same_numbers(world, tmp_path, name, monkeypatch):
     params = {"q_steps": 3} if "SEA" in name else {"pretrain": 3} if name == "PAMD" else {}
     whole_model, whole = train(name, world, **params)

@@ -15,7 +15,7 @@ import torch
 from sea.data import Dataset, load, planted
 from sea.files import DamagedFile, hash_of, load_json, save_json
 from sea.machine import commit, default_device, environment, peak_memory, start_memory
-from sea.models import MODELS
+from sea.models import MODELS, TRAINED
 from sea.records import RUNS
 from sea.study import SEED, Variants
 from sea.train import REVISION, fit
@@ -86,7 +86,7 @@ def cost(
         root: where measurements are kept.
 
     Raises:
-        ValueError: an unknown model or device, a number below 1.
+        ValueError: an unknown model or device, or a model that is not trained; a number below 1.
         DataError: as in `sea.data.load`.
         RuntimeError: a training failed; one line that names the variant.
     """
@@ -94,8 +94,8 @@ def cost(
         if value < 1:
             raise ValueError(f"'{name}' needs to be at least 1 in 'cost' (got {value!r})")
     for model, _ in variants.values():
-        if model not in MODELS:
-            raise ValueError(f"'variants' needs models among {', '.join(MODELS)} in 'cost' (got {model!r})")
+        if model not in TRAINED:
+            raise ValueError(f"'variants' needs models among {', '.join(TRAINED)} in 'cost' (got {model!r})")
     device = default_device(device)
     world = load(dataset)
     stamp = {

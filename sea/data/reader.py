@@ -10,6 +10,7 @@ import pandas as pd
 
 from sea.data.checks import COLUMNS, DATA, DataError, float_matrix, modality, shown
 from sea.data.dataset import Dataset, assemble
+from sea.data.knockout import is_planted, knock_out, knocked_out
 from sea.data.official import difference
 from sea.data.synthetic import FIRST_WORLD, planted
 
@@ -18,6 +19,9 @@ def load(source: str | Path, seed: int = FIRST_WORLD) -> Dataset:
     """Read a dataset: "planted", a folder in MMRec's format, or the name of a folder under data/.
 
     Of planted worlds there are as many as seeds, and a run has the one of its own seed. A folder has no seed.
+
+    Any of them with !MODALITY,MODALITY=HOW after it, such as "planted!image,text=noise", has these features replaced,
+    as `sea.data.knock_out` does. The seed of the draws is that of the world, and for a folder always `FIRST_WORLD`.
 
     A folder holds NAME.inter (tab separated, a header with at least userID, itemID and x_label, where 0 is
     train, 1 valid, 2 test) and at least one *_feat.npy (a row for each item id, float16 to float64; float32
@@ -28,8 +32,12 @@ def load(source: str | Path, seed: int = FIRST_WORLD) -> Dataset:
         DataError: a missing file or column; an id that is negative, fractional or not a number; a label
             other than 0, 1, 2; a pair that occurs twice, within a split or across splits (a leak); an empty
             split; a modality's name that no model can use (`sea.data.checks.modality`); features that are not a
-            plain float matrix, are cut short, hold NaN or infinity, or have fewer rows than there are items.
+            plain float matrix, are cut short, hold NaN or infinity, or have fewer rows than there are items;
+            something else than modalities of the set and a known way to replace them after "!".
     """
+    plain, modalities, how = knocked_out(str(source))
+    if modalities:
+        return knock_out(load(plain, seed), modalities, how, seed if is_planted(plain) else FIRST_WORLD)
     if str(source) == "planted":
         return planted(seed=seed)
     folder = next((path for path in (Path(source), DATA / source) if path.is_dir()), None)

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from sea.blocks import row_blocks
+from sea.blocks import row_blocks, rows_of
 
 
 class Recommender(nn.Module):
@@ -62,7 +62,7 @@ class Recommender(nn.Module):
         raise NotImplementedError
 
     def vectors(self) -> tuple[Tensor, Tensor]:
-        """Final user and item vectors, (n_users, d) and (n_items, d)."""
+        """Final user and item vectors, (n_users, d) and (n_items, d); the users' may be sparse (COO)."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -94,7 +94,8 @@ class Recommender(nn.Module):
             left_out = sp.csr_array((np.ones(len(exclude), dtype=bool), tuple(exclude.T)), shape=left_out.shape)
         found = np.full((len(users), k), -1)
         for rows in row_blocks(len(users), n_items, item_vectors.device):
-            scores = user_vectors[torch.from_numpy(users[rows]).to(user_vectors.device)] @ item_vectors.T
+            chosen = torch.from_numpy(users[rows]).to(user_vectors.device)
+            scores = rows_of(user_vectors, chosen) @ item_vectors.T
             scores[*map(torch.from_numpy, left_out[users[rows]].nonzero())] = -torch.inf
             best, items = (x.cpu().numpy() for x in scores.topk(min(k, n_items)))
             found[rows, : items.shape[1]] = np.where(best > -np.inf, items, -1)
