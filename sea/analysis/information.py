@@ -116,7 +116,8 @@ def calibrate(
 
     With ρ_k the canonical correlations of the reduced parts, I = -½ Σ_k log(1 - ρ_k²) is the information of
     Gaussians with the same covariance. A power c of every 1 - ρ_k² gives c I, so any level can be had with the
-    parts' own profile. As many items are sampled as are used of the parts.
+    parts' own profile. As many items are sampled as are used of the parts. Here "gaussian" is right by construction;
+    that says nothing of parts that are not Gaussian.
 
     Args:
         a, b, components, items, seed: as in `information`.
