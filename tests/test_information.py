@@ -132,14 +132,12 @@ def test_calibration_has_the_levels_and_the_shape_that_it_states(rng, monkeypatc
     b = np.hstack([rho * a + np.sqrt(1 - rho**2) * noise, rng.standard_normal((20_000, 1))])  # 3 and 4 columns
     own = np.linalg.svd(information._whitened(a, 4).T @ information._whitened(b, 4) / 20_000)[1]
     own_level = -np.log1p(-(own**2)).sum() / 2
-    axes, turns = information._canonical(information._whitened(a, 4), information._whitened(b, 4))[0], []
 
     def seen(x, y, _):
-        left, found, _ = information._canonical(x, y)
+        _, found, _ = information._canonical(x, y)
         assert x.shape == (20_000, 3)
         assert y.shape == (20_000, 4)
         assert np.abs(x.T @ x / 20_000 - np.eye(3)).max() < 1e-9
-        turns.append(np.abs(left.T @ axes))
         return dict(zip("123", found))
 
     monkeypatch.setattr(information, "_estimates", seen)
@@ -151,7 +149,6 @@ def test_calibration_has_the_levels_and_the_shape_that_it_states(rng, monkeypatc
     expected = np.sqrt(1 - (1 - own**2) ** power)
     assert table.loc[3.0, ["1", "2", "3"]].mean().to_numpy() == pytest.approx(expected, abs=0.02)
     assert -np.log1p(-(expected**2)).sum() / 2 == pytest.approx(3)
-    assert np.abs(turns[-1] - np.eye(3)).max() < 0.1  # along the parts' own axes, up to signs
 
 
 def test_calibrated_estimates_rise_with_the_truth(rng):

@@ -116,7 +116,8 @@ def calibrate(
 
     With ρ_k the canonical correlations of the reduced parts, I = -½ Σ_k log(1 - ρ_k²) is the information of
     Gaussians with the same covariance. A power c of every 1 - ρ_k² gives c I, so any level can be had with the
-    profile, and along the axes, of the parts. As many items are sampled as are used of the parts.
+    parts' own profile. As many items are sampled as are used of the parts. Here "gaussian" is right by construction;
+    that says nothing of parts that are not Gaussian.
 
     Args:
         a, b, components, items, seed: as in `information`.
@@ -129,7 +130,7 @@ def calibrate(
     _check("calibrate", a, b, components)
     rng = np.random.default_rng(seed)
     a, b = _chosen(a, b, components, items, rng)
-    left, rho, right = _canonical(a, b)
+    _, rho, _ = _canonical(a, b)
     rows = {}
     for level in levels:
         power = level / _of_correlations(rho)
@@ -138,7 +139,7 @@ def calibrate(
             x, y = rng.standard_normal((len(a), a.shape[1])), rng.standard_normal((len(b), b.shape[1]))
             k = len(rho)
             y[:, :k] = at_level * x[:, :k] + np.sqrt(1 - at_level**2) * y[:, :k]
-            rows[level, draw] = _estimates(*_chosen(x @ left.T, y @ right.T, components, items, rng), rng)
+            rows[level, draw] = _estimates(*_chosen(x, y, components, items, rng), rng)
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.set_axis(pd.MultiIndex.from_tuples(rows, names=["truth", "draw"]))
 
