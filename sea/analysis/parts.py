@@ -3,9 +3,11 @@
 import numpy as np
 
 from sea.analysis import probes, representations
-from sea.analysis.information import information, without_part
+from sea.analysis.information import gaussian, information, without_part
 from sea.records import Record
 from sea.train import MONITOR
+
+COMPONENTS = (2, 4, 8, 16)
 
 
 def composition(record: Record) -> dict[str, float]:
@@ -15,9 +17,16 @@ def composition(record: Record) -> dict[str, float]:
 
 
 def shared(record: Record) -> dict[str, float]:
-    """`information` between the generic and the unique part of a modality in nats, the mean over the modalities."""
+    """What a modality's generic and unique part share, in nats, the mean over the modalities.
+
+    The entries of `information`, on four components of each part; and "2 components" and so on, `gaussian` on more or
+    fewer: where a part's spectrum is flat, its first few components are as good as drawn.
+    """
     parts = representations.extract(record.model(record.data()))
-    found = [information(parts["generic"][m], parts["unique"][m]) for m in parts["generic"]]
+    found = []
+    for m, generic in parts["generic"].items():
+        by_count = {f"{count} components": gaussian(generic, parts["unique"][m], count) for count in COMPONENTS}
+        found.append(information(generic, parts["unique"][m]) | by_count)
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
