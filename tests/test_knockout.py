@@ -8,7 +8,7 @@ import torch
 from conftest import dataset_of
 
 from sea import published
-from sea.analysis.knockout import at_test_time, describe
+from sea.analysis.knockout import as_record, at_test_time, describe
 from sea.data import DataError, is_planted, knock_out, load, planted
 from sea.evaluate import Ranking, evaluate
 from sea.models import MODELS
@@ -173,6 +173,12 @@ def test_at_test_time_frozen_inputs_are_replaced_and_trained_copies_told(model, 
     assert found.kept == kept
     assert (found.ranking.recommended != whole.ranking.recommended).any()
     assert (found.ranking.users == whole.ranking.users).all()
+    made = as_record(record, found.ranking)
+    assert (made.ranking().hits == found.ranking.hits).all()
+    assert (made.ranking().values["recall@20"].mean(), found.ranking.mean()) == (
+        made.metrics["test"]["recall@20"],
+        made.metrics["test"],
+    )
 
 
 def test_vbpr_at_test_time_by_hand(saved, tmp_path):

@@ -1,5 +1,6 @@
 """What a trained model does without its features, and what kind of items a ranking recommends."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from sea.data import SPLITS, Dataset
 from sea.evaluate import Ranking, evaluate
-from sea.records import Record, build
+from sea.records import Published, Record, build
 
 HEAD = 0.2
 """Share of the items, those with the most train interactions, that are not the long tail."""
@@ -56,6 +57,16 @@ def at_test_time(record: Record, dataset: Dataset, split: str = "test") -> Repla
     ranking = evaluate(*record.model_on(dataset).vectors(), dataset, split)
     before, now = (build(record.settings, one).state_dict() for one in (own, dataset))  # with the same draws
     return Replaced(ranking, [name for name, values in before.items() if not torch.equal(values, now[name])])
+
+
+def as_record(record: Record, ranking: Ranking, split: str = "test") -> Record:
+    """The run with this ranking of a split in place of its own: what a `Study` can compare with the run itself.
+
+    It has the run's key and history, the metrics and the ranking of this split alone, and no weights.
+    """
+    tensors = {f"{split}/{name}": values for name, values in ranking.tensors().items()}
+    made = Published(lambda: tensors, {})
+    return replace(record, metrics={split: ranking.mean()}, files={}, folder=None, published=made)
 
 
 def describe(ranking: Ranking, dataset: Dataset) -> dict[str, float]:
