@@ -14,7 +14,7 @@ from sea.evaluate import Ranking, evaluate
 from sea.models import MODELS
 from sea.records import source
 from sea.runs import Settings, run
-from sea.search import PLANTED_LR
+from sea.search import PLANTED_LR, points
 from sea.study import plan, study
 
 
@@ -122,6 +122,7 @@ def test_a_run_on_it_is_an_ordinary_run(tmp_path):
     """It is trained as on the whole world, its own data come back, and a store keeps the two apart."""
     (settings,) = plan(["VBPR"], "planted!image,text=noise", "quick")
     assert settings.lr == PLANTED_LR
+    assert points("SEA", "planted!image,text=noise") == points("SEA", "planted") != points("SEA", "baby!image=noise")
     found = {
         name: study(["VBPR"], name, "quick", seeds=2, device="cpu", root=tmp_path / "runs").records["VBPR"]
         for name in ("planted", "planted!image,text=noise")
