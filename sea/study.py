@@ -252,8 +252,8 @@ class Study:
         return float(np.mean([row.get(f"active/{term}", 0.0) for row in rows])) if rows else np.nan
 
     def _worlds(self, names: Iterable[str]) -> bool:
-        """Whether the runs are of several datasets, or of the planted world, which has one for each seed."""
-        return len({r.checksum for name in names for r in self.records[name]}) > 1
+        """Whether each run has a world of its own, with users of its own."""
+        return any(is_planted(r.settings.dataset) for name in names for r in self.records[name])
 
     def _values(self, name: str, metric: str, split: str) -> np.ndarray:
         return np.stack([r.ranking(split).values[metric] for r in _with_result(self.records[name])])  # (seeds, users)
