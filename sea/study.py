@@ -215,12 +215,9 @@ class Study:
 
         Runs are paired by world on planted worlds, and not paired elsewhere.
         """
-        try:
-            values = {v: self._measures(v, name, compute, part) for v in weights}
-        except NotPublished:
-            return statistics.missing(f"{name} is not published")
+        values = {v: self._measures(v, name, compute, part) for v in weights}
         if not all(values.values()):
-            return statistics.missing("no run")
+            return statistics.missing(f"{name} of no run is known")
         if self._worlds(weights):
             return self._if_whole(weights, statistics.by_world(weights, values))
         (first, up), (second, down) = weights.items()
@@ -230,8 +227,13 @@ class Study:
         return self._if_whole(weights, statistics.groups(*lists, runs=sum(map(len, lists))))
 
     def _measures(self, variant: str, name: str, compute: Callable[[Record], object], part: str) -> dict[int, float]:
-        found = {r.settings.seed: measure(r, name, compute) for r in _with_result(self.records[variant])}
-        return {seed: value[part] if part else value for seed, value in found.items()}
+        """By seed; published runs that nobody measured are left out."""
+        found = {}
+        for record in _with_result(self.records[variant]):
+            with contextlib.suppress(NotPublished):
+                value = measure(record, name, compute)
+                found[record.settings.seed] = value[part] if part else value
+        return found
 
     def summary(self, split: str = "test") -> pd.DataFrame:
         """Per variant: how many runs have a result, and each metric's mean, followed by its interval's half-width.
@@ -252,8 +254,8 @@ class Study:
         return float(np.mean([row.get(f"active/{term}", 0.0) for row in rows])) if rows else np.nan
 
     def _worlds(self, names: Iterable[str]) -> bool:
-        """Whether the runs are of several datasets, or of the planted world, which has one for each seed."""
-        return len({r.checksum for name in names for r in self.records[name]}) > 1
+        """Whether each run has a world of its own, with users of its own."""
+        return any(is_planted(r.settings.dataset) for name in names for r in self.records[name])
 
     def _values(self, name: str, metric: str, split: str) -> np.ndarray:
         return np.stack([r.ranking(split).values[metric] for r in _with_result(self.records[name])])  # (seeds, users)

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 
 import sea.__main__ as main
-from sea import execute
+from sea import execute, published
 from sea.data import load, planted
 from sea.study import PROFILES
 
@@ -244,6 +245,7 @@ def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path, start, jobs, everyo
         (["--seeds", "0"], "needs to be a whole number of at least 1 (got '0')"),
         (["--jobs", "two"], "needs to be a whole number of at least 1 (got 'two')"),
         (["--dataset", "tests"], "tests: needs exactly one NAME.inter"),
+        (["--published", "--dataset", "nope"], "--dataset needs published runs, which planted"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_2(options, message):
@@ -252,6 +254,17 @@ def test_a_wrong_option_is_one_line_and_exit_2(options, message):
     assert process.stdout == ""
     assert process.stderr.count("\n") == 1
     assert message in process.stderr
+
+
+def test_published_runs_are_drawn_without_data_or_a_training(tmp_path):
+    process = command("--published", "--only", "08,11", "--out", tmp_path)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "Left out, as they need features, weights or trainings of their own: 11_tsne" in process.stdout
+    assert "trainings done" not in process.stdout + process.stderr
+    table = pd.read_csv(tmp_path / "generalization_test.csv", index_col=0)
+    assert table.loc["VBPR, plain", "runs"] >= 10
+    stamp = json.loads((tmp_path / "generalization_test.json").read_text())
+    assert {line.split()[-1] for line in stamp["runs"]} <= {record.key for record in published.read("planted")}
 
 
 def test_paths_on_the_command_line_are_the_callers(tmp_path, monkeypatch):

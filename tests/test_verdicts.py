@@ -25,7 +25,7 @@ def records(level, model="SEA", valid=None, active=1.0, spread=0.002, seed=0):
         value = level + common[world] + own[world]
         metrics = {"test": {METRIC: value}, "valid": {METRIC: level if valid is None else valid}}
         history = [{"active/distance": active}]
-        settings = SimpleNamespace(model=model, seed=world)
+        settings = SimpleNamespace(model=model, seed=world, dataset="planted")
         record = SimpleNamespace(settings=settings, metrics=metrics, stopped="patience", checksum=str(world))
         found.append(SimpleNamespace(**vars(record), history=history, best_epoch=0, dataset="planted", warning=""))
     return found
@@ -74,8 +74,10 @@ def test_observation_1_leaves_out_sea_s_own_family():
     s = Study(
         {"SEA": records(0.3), "BPR": records(0.2, "BPR", seed=1), "VBPR+SEA": records(0.4, "VBPR+SEA", seed=2)}, {}
     )
+    s.records["EASE"] = records(0.25, "EASE", seed=3)  # not in the paper
     assert list(verdicts.better_than_all(s)) == ["SEA - BPR"]
     assert verdicts.baselines(s) == ["BPR"]
+    assert list(verdicts.better_than_simple(s)) == ["SEA - EASE"]
 
 
 def test_the_peak_of_a_sweep_is_validation_s():
