@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from sea import reported, statistics
@@ -41,13 +42,16 @@ SAYS = {
 
 def better_than_all(s: Study, reference: str = "SEA", metric: str = MONITOR) -> dict[str, Estimate]:
     """Obs. 1: SEA above each baseline."""
-    return {f"{reference} - {name}": s.estimate({reference: 1, name: -1}, metric) for name in baselines(s)}
+    return _leads(s, reference, baselines(s), metric)
 
 
 def better_than_simple(s: Study, reference: str = "SEA", metric: str = MONITOR) -> dict[str, Estimate]:
     """A question that the paper does not ask: SEA above each of the models that need no training, `SIMPLE`."""
-    known = [name for name in SIMPLE if s.records.get(name)]
-    return {f"{reference} - {name}": s.estimate({reference: 1, name: -1}, metric) for name in known}
+    return _leads(s, reference, [name for name in SIMPLE if s.records.get(name)], metric)
+
+
+def _leads(s: Study, reference: str, names: Iterable[str], metric: str) -> dict[str, Estimate]:
+    return {f"{reference} - {name}": s.estimate({reference: 1, name: -1}, metric) for name in names}
 
 
 def baselines(s: Study) -> list[str]:
@@ -116,15 +120,12 @@ def plugged_in(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
 
 def second_at_least(s: Study, combinations: Iterable[str], metric: str = MONITOR) -> dict[str, Estimate]:
     """Con. 2, "optimal or sub-optimal": each combination above the second-best baseline, which validation names."""
-    known = [name for name in baselines(s) if _mean(s, name, metric, "valid") == _mean(s, name, metric, "valid")]
+    means = {name: s.estimate({name: 1}, metric, "valid").difference for name in baselines(s)}
+    known = [name for name, mean in means.items() if np.isfinite(mean)]
     if len(known) < 2:
         return {"the second-best baseline": statistics.missing("fewer than two baselines")}
-    second = sorted(known, key=lambda name: _mean(s, name, metric, "valid"))[-2]
+    second = sorted(known, key=means.__getitem__)[-2]
     return {f"{name} - {second}": s.estimate({name: 1, second: -1}, metric) for name in combinations}
-
-
-def _mean(s: Study, name: str, metric: str, split: str) -> float:
-    return s.estimate({name: 1}, metric, split).difference
 
 
 def orthogonal(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
@@ -261,7 +262,7 @@ def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
 
 
 def _cell(rows: pd.DataFrame) -> str:
-    """A claim's words on a dataset; several settings with one word stand together."""
+    """A claim's words on a dataset, a line for each of the settings."""
     lines = []
     for _, row in rows.iterrows():
         effect = f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
