@@ -206,7 +206,7 @@ def test_broken_images_are_refused_with_their_place(tmp_path, raw):
     assert f"byte {2 * record}: the vector of {ASINS[2]} needs to be finite" in refusal(bytes(broken))
     assert "needs the image of at least one of the 12 items (got none)" in refusal(whole[10 * record : 11 * record])
     raw[2].unlink()
-    with pytest.raises(DataError, match=r"Toy.b: needs to be a file of image vectors \(No such file"):
+    with pytest.raises(DataError, match=r"Toy.b: needs to be a file \(got nothing"):
         build(*raw, tmp_path / "toy", encode=encode)
 
 

@@ -69,7 +69,7 @@ def test_the_checksum_sees_content_and_only_content(tmp_path):
 # ruff: noqa: E501
 REFUSED = {
     "label": ([*ROWS, (1, 3, 7)], r"toy.inter:8: x_label needs to be 0 \(train\), 1 .* \(got 7\)"),
-    "negative id": ([(0, -1, 0), *ROWS], r"toy.inter:2: itemID needs to be a whole number of at least 0 \(got -1\)"),
+    "negative id": ([(0, -1, 0), *ROWS], r"toy.inter:2: itemID needs to be a whole number of at least 0 .*\(got -1\)"),
     "fractional id": ([*ROWS, (1.5, 0, 0)], r"toy.inter:8: userID needs to be a whole number .* \(got 1.5\)"),
     "word for an id": ([*ROWS, ("bob", 0, 0)], r"toy.inter:8: userID needs to be a whole number .* \(got 'bob'\)"),
     "nothing for an id": ([*ROWS, ("", 0, 0)], r"toy.inter:8: userID needs to be a whole number .* \(got nothing\)"),
@@ -165,7 +165,7 @@ def test_a_modality_is_refused_exactly_if_torch_cannot_hold_it(tmp_path):
             assert name in load(tmp_path).features
         else:
             message = refusal(tmp_path)
-            assert message.startswith(f"{path}: a modality's name needs to be text, not empty, without a dot")
+            assert message.startswith(f"{path}: a modality's name needs to be printable text, not empty, without a dot")
             assert message.endswith(f"(got {name!r})")
         path.unlink()
 

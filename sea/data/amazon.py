@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sea.data.checks import COLUMNS, DataError, float_matrix
+from sea.data.checks import COLUMNS, DataError, existing_file, float_matrix
 from sea.data.splits import fifths, hold_out
 from sea.data.writing import new_folder, write_table
 
@@ -122,7 +122,7 @@ def _read_reviews(path: Path) -> tuple[dict[str, int], dict[str, int], np.ndarra
             user, item = review["reviewerID"], review["asin"]
         except (ValueError, TypeError, KeyError, RecursionError):
             user = item = None
-        if not (isinstance(user, str) and isinstance(item, str) and user and item):
+        if not all(isinstance(name, str) and name and name.isprintable() for name in (user, item)):
             raise DataError(f"{path}:{number}: needs to be a JSON object with reviewerID and asin (got {_start(line)})")
         flat.extend((users.setdefault(user, len(users)), items.setdefault(item, len(items))))
     if not flat:
@@ -143,7 +143,7 @@ def _read_reviews(path: Path) -> tuple[dict[str, int], dict[str, int], np.ndarra
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a gzip file that are not blank, and their numbers from 1."""
     try:
-        size = path.stat().st_size
+        size = existing_file(path).stat().st_size
         with (
             path.open("rb") as raw,
             tqdm.wrapattr(raw, "read", total=size, desc=path.name, disable=None) as watched,
@@ -171,7 +171,7 @@ def _read_products(path: Path, asins: dict[str, int], found: dict[str, object]) 
         try:
             product = ast.literal_eval(line.decode().strip())  # a literal, not JSON; nothing in it is evaluated
             if product["asin"] in asins:
-                products.setdefault(product["asin"], (str(product.get("title") or ""), _text(product)))
+                products.setdefault(product["asin"], (_encodable(product.get("title")), _text(product)))
         except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
             unread.append(number)
     found["items without a product"] = len(asins) - len(products)
@@ -185,7 +185,12 @@ def _text(product: dict) -> str:
     """'title brand categories description' of an item; what is absent is left out."""
     categories = product.get("categories") or [[]]
     parts = [product.get("title"), product.get("brand"), *categories[0], product.get("description")]
-    return " ".join(str(part) for part in parts if part)
+    return " ".join(_encodable(part) for part in parts if part)
+
+
+def _encodable(value: object) -> str:
+    """A value as text that UTF-8 can hold, "" for none: a literal may spell half of a surrogate pair."""
+    return str(value or "").encode("utf-8", "replace").decode("utf-8")
 
 
 def _numbered(column: str, **columns: list[str]) -> pd.DataFrame:
@@ -194,7 +199,7 @@ def _numbered(column: str, **columns: list[str]) -> pd.DataFrame:
 
 def _check_images(path: Path) -> None:
     try:
-        size = path.stat().st_size
+        size = existing_file(path).stat().st_size
     except OSError as error:
         raise DataError(f"{path}: needs to be a file of image vectors ({error.strerror})") from None
     if size % IMAGE.itemsize or not size:

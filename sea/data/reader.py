@@ -1,6 +1,7 @@
 """Reading a dataset: MMRec's format, its checks, and the tables of names beside it."""
 
 import csv
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sea.data.checks import COLUMNS, DATA, DataError, float_matrix, modality, shown
+from sea.data.checks import (
+    COLUMNS,
+    DATA,
+    DataError,
+    existing_file,
+    existing_files,
+    float_matrix,
+    modality,
+    optional_file,
+    shown,
+)
 from sea.data.dataset import Dataset, assemble
 from sea.data.knockout import is_planted, knock_out, knocked_out
 from sea.data.official import difference
 from sea.data.synthetic import FIRST_WORLD, planted
+
+MOST = 2**53
+"""Whole numbers up to this one are exact as floats, and ids stay below it."""
 
 
 def load(source: str | Path, seed: int = FIRST_WORLD) -> Dataset:
@@ -29,23 +43,26 @@ def load(source: str | Path, seed: int = FIRST_WORLD) -> Dataset:
     a column itemID or userID, any others) name them, and warning.txt is the set's warning.
 
     Raises:
-        DataError: a missing file or column; an id that is negative, fractional or not a number; a label
-            other than 0, 1, 2; a pair that occurs twice, within a split or across splits (a leak); an empty
-            split; a modality's name that no model can use (`sea.data.checks.modality`); features that are not a
-            plain float matrix, are cut short, hold NaN or infinity, or have fewer rows than there are items;
-            something else than modalities of the set and a known way to replace them after "!".
+        DataError: a missing file or column; a folder or a pipe in a file's place; an id that is negative, fractional,
+            huge or not a number; a label other than 0, 1, 2; a pair that occurs twice, within a split or across
+            splits (a leak); an empty split; a modality's name that no model can use (`sea.data.checks.modality`);
+            features that are not a plain float matrix, have no column, are cut short, hold NaN or infinity, or have
+            fewer rows than there are items; something else than modalities of the set and a known way to replace them
+            after "!".
     """
     plain, modalities, how = knocked_out(str(source))
     if modalities:
         return knock_out(load(plain, seed), modalities, how, seed if is_planted(plain) else FIRST_WORLD)
     if str(source) == "planted":
         return planted(seed=seed)
-    folder = next((path for path in (Path(source), DATA / source) if path.is_dir()), None)
+    folder = next((path for path in (Path(source), DATA / source) if os.path.isdir(path)), None)
     if folder is None:
         raise DataError(f"{source}: needs to be 'planted', a folder, or the name of one under data/")
     inter = _inter_file(folder)
     frame = _read_inter(inter)
-    files = {modality(path.name.removesuffix("_feat.npy"), str(path)): path for path in folder.glob("*_feat.npy")}
+    files = {
+        modality(path.name.removesuffix("_feat.npy"), str(path)): path for path in existing_files(folder, "*_feat.npy")
+    }
     features = {name: _read_features(files[name]) for name in sorted(files)}
     if not features:
         raise DataError(f"{folder}: needs at least one *_feat.npy with item features (found none)")
@@ -68,7 +85,9 @@ def _inter_file(folder: Path) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise DataError(f"{folder}: needs exactly one NAME.inter with the interactions (found {names})")
-    return found[0]
+    if not found[0].stem.isprintable():
+        raise DataError(f"{found[0]}: its name needs to be printable, as it is the dataset's (got {found[0].stem!r})")
+    return existing_file(found[0])
 
 
 def _read_table(path: Path, columns: tuple[str, ...], **options: object) -> pd.DataFrame:
@@ -93,10 +112,9 @@ def _read_inter(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise DataError(f"{path}:2: needs at least one interaction (got none)")
     frame = frame[list(COLUMNS)]
-    for column in ("userID", "itemID"):
-        _check_ids(path, frame[column])
-    _check_column(path, frame["x_label"], "0 (train), 1 (valid) or 2 (test)", lambda v: ~v.isin([0, 1, 2]))
-    frame = frame.astype(np.int64)
+    ids = {column: _ids(path, frame[column]) for column in ("userID", "itemID")}
+    labels = _numbers(path, frame["x_label"], "0 (train), 1 (valid) or 2 (test)", lambda v: ~v.isin([0, 1, 2]))
+    frame = pd.DataFrame(ids | {"x_label": labels})
     for column in ("userID", "itemID"):
         _check_dense(path, frame[column])
     return frame
@@ -104,11 +122,10 @@ def _read_inter(path: Path) -> pd.DataFrame:
 
 def _read_names(path: Path, column: str, count: int) -> pd.DataFrame:
     """A row for each of the `count` ids, with "" for an id that the table lacks; an empty frame without a file."""
-    if not path.exists():
+    if optional_file(path) is None:
         return pd.DataFrame()
     table = _read_table(path, (column,), dtype=str, keep_default_na=False)
-    _check_ids(path, table[column])
-    table = table.astype({column: np.int64})
+    table[column] = _ids(path, table[column])
     repeated = table[column].duplicated()
     if repeated.any():
         row = int(repeated.to_numpy().argmax())
@@ -117,21 +134,29 @@ def _read_names(path: Path, column: str, count: int) -> pd.DataFrame:
 
 
 def _read_warning(path: Path) -> str:
-    return " ".join(path.read_text(encoding="utf-8").split()) if path.exists() else ""
+    """The warning as one line of what can be printed, "" without a file."""
+    if optional_file(path) is None:
+        return ""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _check_ids(path: Path, ids: pd.Series) -> None:
-    _check_column(path, ids, "a whole number of at least 0", lambda v: (v < 0) | (v % 1 != 0))
+def _ids(path: Path, values: pd.Series) -> pd.Series:
+    rule = "a whole number of at least 0 and below 2^53"
+    return _numbers(path, values, rule, lambda v: (v < 0) | (v >= MOST) | (v % 1 != 0))
 
 
-def _check_column(path: Path, values: pd.Series, rule: str, breaks: Callable) -> None:
-    numbers = pd.to_numeric(values, errors="coerce")
+def _numbers(path: Path, values: pd.Series, rule: str, breaks: Callable) -> pd.Series:
+    """A column as int64, once none of its values breaks the rule."""
+    plain = values.map(str, na_action="ignore") if values.dtype.kind in "Ob" else values  # long ones, and True
+    numbers = pd.to_numeric(plain, errors="coerce")
     bad = (numbers.isna() | breaks(numbers)).to_numpy()
     if bad.any():
         row = int(bad.argmax())
         value = values.iloc[row]
         got = "nothing" if pd.isna(value) else shown(value)
         raise DataError(f"{path}:{row + 2}: {values.name} needs to be {rule} (got {got})")
+    return numbers.astype(np.int64)
 
 
 def _check_dense(path: Path, ids: pd.Series) -> None:
@@ -146,7 +171,7 @@ def _check_dense(path: Path, ids: pd.Series) -> None:
 
 def _read_features(path: Path) -> np.ndarray:
     try:
-        raw = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        raw = np.lib.format.open_memmap(path, mode="r")  # refuses pickles and zip files
+    except Exception as error:  # it reads the header as Python's syntax, and lets through whatever that raises
         raise DataError(f"{path}: needs to be a complete npy file of floats ({error})") from None
     return float_matrix(raw, str(path))
