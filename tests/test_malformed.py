@@ -220,7 +220,7 @@ def test_any_raw_reviews_and_products_are_read_or_refused(lines):
 def test_a_reviewer_that_utf_8_cannot_hold_is_refused(tmp_path):
     path = tmp_path / "raw.json.gz"
     path.write_bytes(gzip.compress(rb'{"reviewerID": "\ud800", "asin": "a"}'))
-    with pytest.raises(DataError, match="raw.json.gz:1: needs to be a JSON object with reviewerID and asin"):
+    with pytest.raises(DataError, match=r"raw.json.gz:1: needs to be a JSON object with reviewerID and asin"):
         amazon._read_reviews(path)
 
 
