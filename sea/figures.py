@@ -1,9 +1,13 @@
 """One style, and one way to leave a figure or a table behind: with its data and its provenance beside it."""
 
+import html
 import json
+import re
 import sys
 import textwrap
 import time
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,27 +20,45 @@ STYLE = Path(__file__).parents[1] / "figures" / "sea.mplstyle"
 COLUMN, PAGE = 3.5, 7.2
 """Widths of a figure in inches: one column, and the page."""
 
+LATEX = str.maketrans(
+    {c: "\\" + c for c in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
+"""What LaTeX takes as commands, each as it is printed."""
+
 
 def style() -> None:
-    """Use the companion's style from here on; sizes are in inches at which the figure is meant to be read."""
+    """Use the companion's style from here on; sizes are in inches at which the figure is meant to be read.
+
+    Tables that a notebook shows take dollar signs as text.
+    """
     plt.style.use(STYLE)
+    pd.set_option("display.html.use_mathjax", False)
+
+
+def label(text: str) -> str:
+    """A name from data as Matplotlib shows it in a title, a legend or at a tick: its dollar signs begin no formula."""
+    return _clean(text).replace("$", r"\$")
 
 
 def save(fig: Figure, name: str, out: str | Path, data: pd.DataFrame, provenance: dict) -> None:
     """Write NAME.pdf, NAME.png, the plotted numbers as NAME.csv and NAME.json with the provenance into `out`.
 
+    No text in the numbers or in the warning is taken as a formula, by a spreadsheet or by Matplotlib.
+
     In a notebook the picture that was written is shown, and the figure closed: drawing it again would take as long.
     """
     folder = _stamp(name, out, provenance)
     if provenance.get("warning"):
-        lines = textwrap.fill(provenance["warning"], int(22 * fig.get_figwidth()))
-        fig.supxlabel(lines, x=0.01, ha="left", fontsize=6, color="0.3")  # the layout makes room for it
+        lines = textwrap.fill(_clean(provenance["warning"]), int(22 * fig.get_figwidth()))
+        look = {"ha": "left", "fontsize": 6, "color": "0.3", "parse_math": False}
+        fig.supxlabel(lines, x=0.01, **look)  # the layout makes room for it
     if layout := fig.get_layout_engine():
         layout.execute(fig)
     fig.set_layout_engine("none")  # one layout for both files, solved once
     fig.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
     fig.savefig(folder / f"{name}.png", metadata={"Software": None})
-    data.to_csv(folder / f"{name}.csv", float_format="%.8g")
+    _each_text(data, _plain).to_csv(folder / f"{name}.csv", float_format="%.8g")
     plt.close(fig)
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
         from IPython.display import Image, display
@@ -45,14 +67,21 @@ def save(fig: Figure, name: str, out: str | Path, data: pd.DataFrame, provenance
 
 
 def save_table(table: pd.DataFrame, name: str, out: str | Path, provenance: dict, digits: int = 4) -> None:
-    """Write NAME.csv (eight digits), NAME.md and NAME.tex (`digits` decimals) and NAME.json into `out`."""
+    """Write NAME.csv (eight digits), NAME.md and NAME.tex (`digits` decimals) and NAME.json into `out`.
+
+    Text in cells, labels and the warning stays text: no HTML, Markdown, LaTeX or spreadsheet's formula comes of it,
+    an apostrophe goes before what a spreadsheet would compute, and control and format characters are left out.
+    """
     folder = _stamp(name, out, provenance)
-    table.to_csv(folder / f"{name}.csv", float_format="%.8g")
-    text = table.map(lambda value: _shown(value, digits)).to_markdown(disable_numparse=True)
-    warning = provenance.get("warning", "")
-    text += f"\n\n{warning}" if warning else ""
+    _each_text(table, _plain).to_csv(folder / f"{name}.csv", float_format="%.8g")
+    warning = _clean(provenance.get("warning", ""))
+    shown = _each_text(table.map(lambda value: _shown(value, digits)), _markdown)
+    text = shown.to_markdown(disable_numparse=True)
+    text += f"\n\n{re.sub('^[#+=-]', _entity, _markdown(warning))}" if warning else ""
     (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    table.to_latex(folder / f"{name}.tex", float_format=f"%.{digits}f", escape=True, caption=warning or None)
+    caption = warning.translate(LATEX) or None  # `to_latex` escapes all but the caption
+    printed = _each_text(table, _clean)
+    printed.to_latex(folder / f"{name}.tex", float_format=f"%.{digits}f", escape=True, caption=caption)
 
 
 def forest(ax: Axes, rows: pd.DataFrame, shift: float = 0.0, **look: object) -> None:
@@ -74,6 +103,47 @@ def _shown(value: object, digits: int) -> str:
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.{digits}f}"
     return str(value)
+
+
+def _each_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """`table` with every text in its cells, labels and names changed; all else keeps its value and its type."""
+
+    def changed(value: object) -> object:
+        return change(value) if isinstance(value, str) else value
+
+    def column(values: pd.Series) -> pd.Series:  # `map` would make floats of whole numbers among floats
+        texts = values.dtype.kind == "O"
+        return pd.Series([changed(value) for value in values], values.index, dtype=object) if texts else values
+
+    table = table.apply(column) if len(table.columns) else table
+    return table.rename(index=changed, columns=changed).rename_axis(index=changed, columns=changed)
+
+
+def _clean(text: str) -> str:
+    """`text` in one line, without the control and format characters that hide or turn round what follows."""
+    line = " ".join(text.splitlines()).replace("\t", " ")
+    return "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def _markdown(text: str) -> str:
+    """`text` so that Markdown shows it letter by letter: what it would read as a mark stands as an entity."""
+    marks = r"[\\`|$\[\]~]|(?<![^\W_])_|_(?![^\W_])|\*(?=\S)|(?<=\S)\*"  # `a_b` and `a * b` are no marks
+    escaped = html.escape(_clean(text).strip(), quote=False)
+    return re.sub(marks, _entity, escaped)
+
+
+def _entity(mark: re.Match) -> str:
+    return f"&#{ord(mark[0])};"
+
+
+def _plain(text: str) -> str:
+    """`text` for a CSV file: with an apostrophe before what a spreadsheet would compute, unless it is a number."""
+    text = _clean(text)
+    try:
+        float(text)
+    except ValueError:
+        return "'" + text if text.lstrip().startswith(("=", "+", "-", "@")) else text
+    return text
 
 
 def _stamp(name: str, out: str | Path, provenance: dict) -> Path:

@@ -1,8 +1,11 @@
+import csv
 import json
 
 import matplotlib.pyplot as plt
+import mistune
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from sea import figures
 
@@ -45,3 +48,113 @@ def test_a_datasets_warning_is_in_every_table_and_figure(tmp_path, warning):
     assert (tmp_path / "f.pdf").stat().st_size > 1000
     assert (tmp_path / "f.png").stat().st_size > 1000
     plt.close(fig)
+
+
+NASTY = [
+    "<script>alert(1)</script>",
+    "a|b",
+    "a\\|b\\",
+    "[x](javascript:alert(1))",
+    "**bold** __init__ _so_ ~~gone~~ `code`",
+    "&lt; & &#124;",
+    "from $5 to $\\frac{$",
+]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+@pytest.mark.parametrize("place", ["cell", "index", "column", "name", "warning"])
+def test_markdown_shows_text_from_data_letter_by_letter(tmp_path, nasty, place):
+    at = {p: nasty if p == place else p for p in ("cell", "index", "column", "name", "warning")}
+    table = pd.DataFrame({at["column"]: [at["cell"]]}, index=pd.Index([at["index"]], name=at["name"]))
+    figures.save_table(table, "t", tmp_path, {"warning": at["warning"]})
+    page = _page(tmp_path / "t.md")
+    cells = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in page.find_all("tr")]
+    assert cells == [[at["name"], at["column"]], [at["index"], at["cell"]]]
+    assert [paragraph.get_text() for paragraph in page.find_all("p")] == [at["warning"]]
+    assert {tag.name for tag in page.find_all()} == {"table", "thead", "tbody", "tr", "th", "td", "p"}
+    assert "$" not in (tmp_path / "t.md").read_text()
+
+
+@pytest.mark.parametrize("warning", ["# loud", "- item", "+ item", "---", "===", "> quoted"])
+def test_a_warning_is_a_paragraph(tmp_path, warning):
+    figures.save_table(TABLE, "t", tmp_path, {"warning": warning})
+    assert _page(tmp_path / "t.md").find_all(recursive=False)[-1].name == "p"
+    assert _page(tmp_path / "t.md").p.get_text() == warning
+
+
+def test_what_the_companion_writes_itself_stays_as_it_is(tmp_path):
+    own = ["β = 0", "3.1 ± 0.2", "−1.4", "gate * (Z_m - C)", "(s_v . s_t)^2", "+ CLUB's estimate", "Recall@20 (%)"]
+    figures.save_table(pd.DataFrame({"I(g_image; g_text)": own}), "t", tmp_path, {})
+    lines = (tmp_path / "t.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split("|")[2].strip() for line in lines] == ["I(g_image; g_text)", lines[1].split("|")[2], *own]
+
+
+def test_control_and_format_characters_stay_out(tmp_path):
+    bad = "one\ntwo\tthree\u2028four\r\nfive\x00\x1b\u202e\u2066\u200b\ufeff\ud800"
+    table = pd.DataFrame({bad: [bad]}, index=pd.Index([bad], name=bad))
+    figures.save_table(table, "t", tmp_path, {"warning": bad})
+    good = "one two three four five"
+    page = _page(tmp_path / "t.md")
+    assert [cell.get_text() for cell in page.find_all(["th", "td"])] == [good] * 4 and page.p.get_text() == good
+    assert _rows(tmp_path / "t.csv") == [[good, good], [good, good]]
+    assert (tmp_path / "t.tex").read_text(encoding="utf-8").count(good) == 5
+    for suffix in ("md", "csv", "tex", "json"):
+        text = (tmp_path / f"t.{suffix}").read_bytes().decode()
+        assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_a_spreadsheet_computes_no_text(tmp_path):
+    texts = ["=1+1", "+A1", "-A1", "@SUM(1)", "\t=1", "\r=1", " =1", "a=b", "-1.5", "+3"]
+    kept = ["'=1+1", "'+A1", "'-A1", "'@SUM(1)", "' =1", "' =1", "' =1", "a=b", "-1.5", "+3"]
+    table = pd.DataFrame({"=text": texts, "number": [-1.5] * len(texts)}, index=pd.Index(texts, name="@name"))
+    fig, _ = plt.subplots()
+    figures.save_table(table, "t", tmp_path, {})
+    figures.save(fig, "f", tmp_path, table, {})
+    for name in ("t", "f"):
+        rows = _rows(tmp_path / f"{name}.csv")
+        assert rows == [["'@name", "'=text", "number"], *([text, text, "-1.5"] for text in kept)]
+
+
+def test_numbers_in_a_mixed_column_are_written_as_they_are(tmp_path):
+    table = pd.DataFrame({"mixed": [1, 2.5, "", True], "whole": [1, -2, 3, 4]}, dtype=object)
+    figures.save_table(table.assign(kind=pd.Categorical(["=x", "y", "y", "y"])), "t", tmp_path, {})
+    assert _rows(tmp_path / "t.csv")[1:] == [
+        ["0", "1", "1", "'=x"],
+        ["1", "2.5", "-2", "y"],
+        ["2", "", "3", "y"],
+        ["3", "True", "4", "y"],
+    ]
+
+
+def test_latex_runs_no_command_from_data(tmp_path):
+    bad = r"5 $ % _ & # ~ ^ \input{x}"
+    table = pd.DataFrame({bad: [bad]}, index=pd.Index([bad], name=bad))
+    figures.save_table(table, "t", tmp_path, {"warning": bad})
+    text = (tmp_path / "t.tex").read_text()
+    assert r"\input" not in text and text.count(r"5 \$ \% \_ \& \#") == 5
+    assert r"\caption{5 \$ \% \_ \& \# \textasciitilde{} \textasciicircum{} \textbackslash{}input\{x\}}" in text
+
+
+def test_a_figure_takes_no_text_from_data_for_a_formula(tmp_path):
+    nasty = "$\\frac{$ <b> \u202e"
+    fig, ax = plt.subplots()
+    ax.plot([1, 2], label=figures.label(nasty))
+    ax.set(title=figures.label(nasty), xticks=[0], xticklabels=[figures.label("$x$\n")])
+    ax.legend()
+    figures.save(fig, "f", tmp_path, TABLE, {"warning": nasty})
+    assert (tmp_path / "f.pdf").stat().st_size > 1000 and (tmp_path / "f.png").stat().st_size > 1000
+    assert fig.get_supxlabel() == "$\\frac{$ <b>"
+
+
+def test_a_notebooks_tables_take_dollar_signs_as_text():
+    figures.style()
+    assert "tex2jax_ignore" in pd.DataFrame({"title": ["$x$"]})._repr_html_()
+
+
+def _page(path):
+    return BeautifulSoup(mistune.html(path.read_text(encoding="utf-8")), "html.parser")
+
+
+def _rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
