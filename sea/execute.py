@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -195,6 +196,7 @@ def _execute(path: Path, parameters: dict, out: Path, every: float) -> Outcome:
             status = _execute_beside(path, parameters, partial, stream)
     except KeyboardInterrupt:
         status = "interrupted"
+        logging.disable()  # this process is about to end, and what was cut off in it would complain
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     failed = log.with_suffix(".failed.ipynb")
     failed.unlink(missing_ok=True)

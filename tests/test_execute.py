@@ -24,6 +24,15 @@ from pathlib import Path
 import sea.__main__ as main
 found = sorted(Path(sys.argv.pop(1)).glob("*.ipynb"))
 main.notebooks = lambda: found
+"""
+WHOLE = COMMAND + "sys.exit(main.main())"
+LIGHT = f"""{COMMAND}
+from sea import execute
+def run(options):  # without the imports of a training
+    with execute.sole_writer(options.out):
+        print(*(outcome.status for outcome in execute.execute(options.only, {{}}, options.out, 1).values()))
+    return 130
+main._run = run
 sys.exit(main.main())
 """
 TRAIN = """
@@ -33,7 +42,6 @@ def train(name):
     time.sleep(600)
 joblib.Parallel(2)(joblib.delayed(train)(name) for name in ("one", "two"));
 """
-SLEEP = "open(f'{out}/one', 'w').close(); open(f'{out}/two', 'w').close(); import time; time.sleep(600)"
 WRITE = "open(f'{out}/figure.txt', 'w').close()"
 
 
@@ -65,75 +73,63 @@ def marked(mark: str) -> set[psutil.Process]:
 
 @pytest.fixture
 def begin(tmp_path, start):
-    """Begin a command on one notebook of a source; return it when the notebook is under way, with its mark."""
+    """Begin a command on one notebook that trains; return it when two trainings are under way, with its mark."""
 
-    def begin(source):
-        book(tmp_path / "books" / "01_slow.ipynb", source)
+    def begin(command):
+        book(tmp_path / "books" / "01_slow.ipynb", TRAIN)
         mark = str(uuid.uuid4())
         process = start(
-            [sys.executable, "-c", COMMAND, str(tmp_path / "books"), "--out", str(tmp_path / "out")],
+            [sys.executable, "-c", command, str(tmp_path / "books"), "--out", str(tmp_path / "out")],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=os.environ | {"SEA_TEST_MARK": mark},
         )  # fmt: skip
-        partial = tmp_path / "out" / ".partial-01_slow"
-        until(lambda: (partial / "one").exists() and (partial / "two").exists() or process.poll() is not None)
+        training = [tmp_path / "out" / ".partial-01_slow" / name for name in ("one", "two")]
+        until(lambda: all(path.exists() for path in training) or process.poll() is not None, 300)
         assert process.poll() is None, process.communicate()
         return process, mark
 
     return begin
 
 
-def run(tmp_path, monkeypatch, source, out):
-    path = book(tmp_path / "books" / "01_slow.ipynb", source)
+def run(path, monkeypatch, out):
     monkeypatch.setattr(main, "notebooks", lambda: [path])
     monkeypatch.setattr(sys, "argv", ["sea", "--out", str(out)])
     monkeypatch.setattr(execute, "interrupt_once", lambda: None)  # these tests keep their own handlers
     return main.main()
 
 
-def test_a_killed_command_takes_everything_with_it_and_the_next_one_takes_over(tmp_path, begin, monkeypatch, capfd):
-    process, mark = begin(TRAIN)
+def test_a_second_command_is_refused_and_a_killed_one_takes_everything_with_it(tmp_path, begin, monkeypatch, capfd):
+    process, mark = begin(LIGHT)
     out, before = tmp_path / "out", sorted((tmp_path / "out").rglob("*"))
     assert len(marked(mark)) >= 5  # the command, its worker, the kernel, its two
-    assert run(tmp_path, monkeypatch, WRITE, out) == 2
+    assert run(tmp_path / "books" / "01_slow.ipynb", monkeypatch, out) == 2
     rule = "run_all.sh: --out needs to be written by one command at a time"
     assert capfd.readouterr() == ("", f"{rule} (got {out}, where another one is at work)\n")
     assert sorted(out.rglob("*")) == before
     process.kill()
     until(lambda: not marked(mark), 30)
-    (out / ".partial-00_other").mkdir(exist_ok=True)
-    assert run(tmp_path, monkeypatch, WRITE, out) == 0
-    assert sorted(p.name for p in out.iterdir()) == [".lock", "figure.txt", "notebooks"]
+    (out / ".partial-01_slow" / "folder").mkdir(parents=True, exist_ok=True)
+    with execute.sole_writer(out):
+        assert sorted(p.name for p in out.iterdir()) == [".lock", "notebooks"]
 
 
-@pytest.mark.parametrize("everyone", [True, False])
-def test_a_terminated_command_ends_as_by_ctrl_c_once(tmp_path, begin, everyone):
-    """A supervisor signals the first process alone, `timeout` the whole group; impatience, or both, is once more."""
-    process, mark = begin(TRAIN if everyone else SLEEP)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-        (os.killpg if everyone else os.kill)(process.pid, number)
-        time.sleep(0.2)
-    printed, errors = process.communicate(timeout=120)
+@pytest.mark.parametrize("command", [WHOLE, LIGHT], ids=["SIGTERM", "SIGINT"])
+def test_ctrl_c_or_a_supervisor_ends_everything_once(tmp_path, begin, command):
+    """A supervisor may signal the whole group, or the first process; more signals, as it cleans up, change nothing."""
+    process, mark = begin(command)
+    os.killpg(process.pid, signal.SIGTERM if command is WHOLE else signal.SIGINT)
+    while process.poll() is None:
+        time.sleep(0.1)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGINT)
+            os.kill(process.pid, signal.SIGTERM)
+    printed, errors = process.communicate()
     assert process.returncode == 130
-    assert "01_slow   interrupted" in printed
+    assert "interrupted" in printed
     assert "Traceback" not in errors
     until(lambda: not marked(mark), 30)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "notebooks"]
     assert [p.name for p in (tmp_path / "out" / "notebooks").iterdir()] == ["01_slow.log"]
-
-
-def test_ctrl_c_again_while_it_cleans_up_changes_nothing(tmp_path, begin):
-    process, mark = begin(SLEEP)
-    while process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.1)
-    printed, errors = process.communicate()
-    assert process.returncode == 130
-    assert "01_slow   interrupted" in printed
-    assert "Traceback" not in errors
-    until(lambda: not marked(mark), 30)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "notebooks"]
 
 
 def test_ctrl_c_before_the_first_notebook_is_no_traceback(monkeypatch, capsys):
@@ -154,7 +150,7 @@ def test_out_that_cannot_be_written_is_one_line_before_anything_is_trained(tmp_p
         (tmp_path / "folder").mkdir()
         (tmp_path / "folder" / "notebooks").touch()
     out = tmp_path / place
-    assert run(tmp_path, monkeypatch, WRITE, out) == 2
+    assert run(tmp_path / "none.ipynb", monkeypatch, out) == 2
     printed, errors = capfd.readouterr()
     assert printed == ""
     assert errors.startswith(f"run_all.sh: --out needs to be a folder that can be written (got {out}: ")
@@ -166,14 +162,14 @@ def test_a_folder_that_is_read_only_is_told_too(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(dir / "x"))
 
     monkeypatch.setattr(execute, "TemporaryFile", refuse)
-    with pytest.raises(ValueError, match=r"--out needs .* can be written \(got .*out: Permission denied\)$"):
-        with execute.sole_writer(tmp_path / "out"):
-            pass
+    rule = r"--out needs to be a folder that can be written \(got .*out: Permission denied\)$"
+    with pytest.raises(ValueError, match=rule), execute.sole_writer(tmp_path / "out"):
+        pass
 
 
-def test_braces_in_out_are_letters(tmp_path, monkeypatch):
-    out = tmp_path / "a{b}c{}{{"
-    assert run(tmp_path, monkeypatch, WRITE, out) == 0
+def test_braces_in_a_path_are_letters(tmp_path):
+    path, out = book(tmp_path / "{books}" / "01_write.ipynb", WRITE), tmp_path / "a{b}c{}{{"
+    assert execute.execute([path], {}, out, 1)[path].status == "done"
     assert (out / "figure.txt").exists()
-    metadata = json.loads((out / "notebooks" / "01_slow.ipynb").read_text())["metadata"]
-    assert metadata["papermill"]["output_path"] == str(out / ".partial-01_slow" / "01_slow.ipynb")
+    metadata = json.loads((out / "notebooks" / path.name).read_text())["metadata"]
+    assert metadata["papermill"]["output_path"] == str(out / ".partial-01_write" / path.name)
