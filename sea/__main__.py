@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,46 +91,54 @@ def _chosen(text: str) -> list[Path]:
 
 
 def main() -> int:
-    """Run the chosen notebooks and print what became of each."""
+    """Run the chosen notebooks and print what became of each; Ctrl-C and SIGTERM end it once, with 130."""
     options = parse()
+    from sea.execute import interrupt_once
+
+    interrupt_once()
+    try:
+        return _run(options)
+    except KeyboardInterrupt:  # before the first notebook, or between two
+        print("Interrupted.")
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     import joblib
 
     from sea.data import DataError, load
-    from sea.execute import Outcome, execute
+    from sea.execute import Outcome, sole_writer
     from sea.machine import default_device
     from sea.search import PUBLISHED
     from sea.study import chosen_models
 
-    try:
-        if options.published:
-            _choose_published(options)
-        else:
-            world = load(options.dataset)
-            if options.profile == "quick" and options.dataset != "planted":
-                options.dataset = _small(world, options.dataset)
-        device = default_device(options.device)
-        chosen_models(options.models)
-    except (DataError, ValueError) as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
-        return 2
-    if not options.published:
-        _tell_published(options)
-    jobs = options.jobs or (1 if device == "cuda" else joblib.cpu_count())
-    parameters = {
-        "dataset": options.dataset,
-        "profile": options.profile,
-        "seeds": options.seeds,
-        "models": options.models,
-        "device": device,
-        "runs": PUBLISHED if options.published else str(REPOSITORY / "data" / "runs"),
-    }
-    alone = [path for path in options.only if path.stem in ALONE]
-    beside = [path for path in options.only if path not in alone]
-    at_once = min(2, jobs)
-    outcomes = execute(beside, parameters | {"jobs": jobs // at_once}, options.out, at_once)
-    if not any(outcome.status == "interrupted" for outcome in outcomes.values()):
-        outcomes |= execute(alone, parameters | {"jobs": jobs}, options.out, 1)
+    with ExitStack() as until_the_end:
+        try:
+            if options.published:
+                _choose_published(options)
+            else:
+                world = load(options.dataset)
+                if options.profile == "quick" and options.dataset != "planted":
+                    options.dataset = _small(world, options.dataset)
+            device = default_device(options.device)
+            chosen_models(options.models)
+            until_the_end.enter_context(sole_writer(options.out))
+        except (DataError, ValueError) as error:
+            print(f"run_all.sh: {error}", file=sys.stderr)
+            return 2
+        if not options.published:
+            _tell_published(options)
+        jobs = options.jobs or (1 if device == "cuda" else joblib.cpu_count())
+        parameters = {
+            "dataset": options.dataset,
+            "profile": options.profile,
+            "seeds": options.seeds,
+            "models": options.models,
+            "device": device,
+            "runs": PUBLISHED if options.published else str(REPOSITORY / "data" / "runs"),
+        }
+        outcomes = _execute_all(options, parameters, jobs)
     found = {path.stem: outcomes.get(path, Outcome("not run")) for path in options.only}
     cpu = time.process_time() + sum(one.cpu or 0 for one in found.values())
     total = Outcome("", (time.perf_counter() - start) / 60, cpu)
@@ -141,6 +150,18 @@ def main() -> int:
         return 130
     print(f"Figures and tables: {options.out}")
     return 1 if "failed" in statuses else 0
+
+
+def _execute_all(options: argparse.Namespace, parameters: dict, jobs: int) -> "dict[Path, Outcome]":
+    from sea.execute import execute
+
+    alone = [path for path in options.only if path.stem in ALONE]
+    beside = [path for path in options.only if path not in alone]
+    at_once = min(2, jobs)
+    outcomes = execute(beside, parameters | {"jobs": jobs // at_once}, options.out, at_once)
+    if not any(outcome.status == "interrupted" for outcome in outcomes.values()):
+        outcomes |= execute(alone, parameters | {"jobs": jobs}, options.out, 1)
+    return outcomes
 
 
 def _choose_published(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -15,11 +16,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import NamedTuple, TextIO
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import NamedTuple, NoReturn, TextIO
+
+import psutil
+from filelock import FileLock, Timeout
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 EVERY = 10  # seconds between two looks at how far the trainings are
+GRACE = 3  # seconds that processes have to end by themselves before they are killed
 ENVIRONMENT = {
     "TQDM_DISABLE": "1",  # a bar would fill the notebook's output
     "OMP_NUM_THREADS": "1",  # threads that wait for one another take CPU time; trainings say how many they want
@@ -40,13 +45,54 @@ class Outcome(NamedTuple):
     log: str = ""
 
 
+@contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Within, no other command writes in `out`, and what a killed one left half-written is gone.
+
+    The lock is this process's, so that it ends with it, however it ends.
+
+    Raises:
+        ValueError: another command is at work there, or `out` is no folder that can be written; one line.
+    """
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        (out / "notebooks").mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
+        lock.acquire()
+    except Timeout:
+        rule = "--out needs to be written by one command at a time"
+        raise ValueError(f"{rule} (got {out}, where another one is at work)") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"--out needs to be a folder that can be written (got {out}: {reason})") from None
+    try:
+        for left in out.glob(".partial-*"):
+            shutil.rmtree(left)
+        yield
+    finally:
+        lock.release()
+
+
+def interrupt_once() -> None:
+    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt; after it, both are ignored, so that it cleans up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's background
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
 def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dict[Path, Outcome]:
     """Execute notebooks, `at_once` at a time, each in a process of its own and with those parameters that it knows.
 
     What a notebook makes lies in `out` when all of it succeeded, its executed copy and its log in `out`/notebooks.
     Those that took longest the last time begin first, so that none of them is alone at the end.
 
-    Ctrl-C is heard by this process alone, which tells the others, so that each of them cleans up once.
+    Ctrl-C is heard by this process alone, which tells the others, so that each of them cleans up once. If this process
+    is killed, the others end within seconds. `out` is this command's alone (`sole_writer`).
 
     Returns:
         For each notebook that was begun its `Outcome`, of status "done", "failed" or "interrupted".
@@ -56,7 +102,7 @@ def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dic
     waiting = sorted(paths, key=lambda path: _seconds_before(out / "notebooks" / path.name), reverse=True)
     running, outcomes = {}, {}
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_once, context, initializer=_ignore_signals) as pool:
+    with ProcessPoolExecutor(at_once, context, initializer=_begin_worker) as pool:
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
@@ -77,6 +123,30 @@ def _seconds_before(executed: Path) -> float:
         return float(json.loads(executed.read_text(encoding="utf-8"))["metadata"]["papermill"]["duration"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
+
+
+def _begin_worker() -> None:
+    _ignore_signals()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> NoReturn:
+    """When the command's own process is gone, however it went, end this one and all that it started.
+
+    The notebook is interrupted as by Ctrl-C. Kernels have a group of their own, and what they leave behind on Linux
+    becomes a child of this process (`_adopt_orphans`), so that a second look finds it.
+    """
+    multiprocessing.parent_process().join()
+    started = psutil.Process().children(recursive=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(started, timeout=GRACE)
+    for process in {*left, *psutil.Process().children(recursive=True)}:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    os._exit(1)
 
 
 def _ignore_signals() -> None:
@@ -118,15 +188,15 @@ def _execute(path: Path, parameters: dict, out: Path, every: float) -> Outcome:
     _adopt_orphans()
     print(f"{path.stem} ...", flush=True)
     partial, log = out / f".partial-{path.stem}", out / "notebooks" / f"{path.stem}.log"
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     log.parent.mkdir(exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         with log.open("w", encoding="utf-8") as stream, _progress(path.stem, partial / "progress", every):
             status = _execute_beside(path, parameters, partial, stream)
     except KeyboardInterrupt:
         status = "interrupted"
+        logging.disable()  # this process is about to end, and what was cut off in it would complain
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     failed = log.with_suffix(".failed.ipynb")
     failed.unlink(missing_ok=True)
@@ -146,12 +216,12 @@ def _execute_beside(path: Path, parameters: dict, partial: Path, stream: TextIO)
     from traitlets.config import Config
 
     try:
-        known = papermill.inspect_notebook(path)
+        known = papermill.inspect_notebook(_verbatim(path))
         given = {name: value for name, value in (parameters | {"out": str(partial)}).items() if name in known}
         with TemporaryDirectory(prefix="sea-") as sockets:  # of this kernel alone: no open port
             papermill.execute_notebook(
-                path,
-                partial / path.name,
+                _verbatim(path),
+                _verbatim(partial / path.name),
                 given,
                 cwd=path.parent,
                 progress_bar=False,
@@ -166,6 +236,11 @@ def _execute_beside(path: Path, parameters: dict, partial: Path, stream: TextIO)
         traceback.print_exc(file=stream)
         return "failed"
     return "done"
+
+
+def _verbatim(path: Path) -> str:
+    """Papermill fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def test_a_failing_notebook_does_not_stop_the_others_and_leaves_no_figure(tmp_pa
     assert "01_bad    failed" in printed
     assert "02_good   done" in printed
     assert "ZeroDivisionError" in (tmp_path / "out" / "notebooks" / "01_bad.log").read_text()
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.txt", "notebooks"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "good.txt", "notebooks"]
     assert not (tmp_path / "out" / "notebooks" / "01_bad.ipynb").exists()
 
 
@@ -196,7 +196,7 @@ def test_the_time_left_is_told_while_a_notebook_trains(tmp_path, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
     assert main.main() == 0
     assert capfd.readouterr().out.count("  01_slow: 1 of 2\n") == 1  # once, not at every look
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["figure.txt", "notebooks"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "figure.txt", "notebooks"]
 
 
 INTERRUPTED = """
@@ -230,7 +230,7 @@ def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path, start, jobs, everyo
     assert "concurrent" not in errors  # a dying kernel may complain, the runner must not
     for name in ("01_slow", "02_other", "03_never"):
         assert f"{name.ljust(8)}  {'interrupted' if name in begun else 'not run'}" in printed
-    assert [p.name for p in out.iterdir()] == ["notebooks"]
+    assert sorted(p.name for p in out.iterdir()) == [".lock", "notebooks"]
     assert sorted(p.name for p in (out / "notebooks").iterdir()) == [f"{name}.log" for name in begun]
 
 
