@@ -144,6 +144,7 @@ def test_a_figure_takes_no_text_from_data_for_a_formula(tmp_path):
     figures.save(fig, "f", tmp_path, TABLE, {"warning": nasty})
     assert (tmp_path / "f.pdf").stat().st_size > 1000 and (tmp_path / "f.png").stat().st_size > 1000
     assert fig.get_supxlabel() == "$\\frac{$ <b>"
+    assert ax.get_title() == r"\$\frac{\$ <b> "
 
 
 def test_a_notebooks_tables_take_dollar_signs_as_text():
