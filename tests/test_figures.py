@@ -116,12 +116,12 @@ def test_a_spreadsheet_computes_no_text(tmp_path):
 
 
 def test_numbers_in_a_mixed_column_are_written_as_they_are(tmp_path):
-    table = pd.DataFrame({"mixed": [1, 2.5, "", True], "whole": [1, -2, 3, 4]}, dtype=object)
+    table = pd.DataFrame({"mixed": [1, 2.5, "", True], "bare": [1, -2, 1 / 3, 4]}, dtype=object)
     figures.save_table(table.assign(kind=pd.Categorical(["=x", "y", "y", "y"])), "t", tmp_path, {})
     assert _rows(tmp_path / "t.csv")[1:] == [
         ["0", "1", "1", "'=x"],
         ["1", "2.5", "-2", "y"],
-        ["2", "", "3", "y"],
+        ["2", "", str(1 / 3), "y"],
         ["3", "True", "4", "y"],
     ]
 
@@ -144,6 +144,7 @@ def test_a_figure_takes_no_text_from_data_for_a_formula(tmp_path):
     figures.save(fig, "f", tmp_path, TABLE, {"warning": nasty})
     assert (tmp_path / "f.pdf").stat().st_size > 1000 and (tmp_path / "f.png").stat().st_size > 1000
     assert fig.get_supxlabel() == "$\\frac{$ <b>"
+    assert ax.get_title() == r"\$\frac{\$ <b> "
 
 
 def test_a_notebooks_tables_take_dollar_signs_as_text():
