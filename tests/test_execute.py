@@ -118,11 +118,14 @@ def test_ctrl_c_or_a_supervisor_ends_everything_once(tmp_path, begin, command):
     """A supervisor may signal the whole group, or the first process; more signals, as it cleans up, change nothing."""
     process, mark = begin(command)
     os.killpg(process.pid, signal.SIGTERM if command is WHOLE else signal.SIGINT)
-    while process.poll() is None:
-        time.sleep(0.1)
+
+    def ended() -> bool:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGINT)
             os.kill(process.pid, signal.SIGTERM)
+        return process.poll() is not None
+
+    until(ended, 120)
     printed, errors = process.communicate()
     assert process.returncode == 130
     assert "interrupted" in printed
