@@ -37,14 +37,9 @@ def existing_file(path: Path) -> Path:
     return path
 
 
-def existing_files(folder: Path, pattern: str) -> list[Path]:
-    """The files of a folder whose names match, sorted, each an `existing_file`."""
-    return [existing_file(path) for path in sorted(folder.glob(pattern))]
-
-
-def optional_file(path: Path) -> Path | None:
-    """The path of an `existing_file`, or None where nothing has that name."""
-    return existing_file(path) if os.path.lexists(path) else None
+def is_there(path: Path) -> bool:
+    """Whether something has that name; refused unless it is an `existing_file`."""
+    return os.path.lexists(path) and bool(existing_file(path))
 
 
 def shown(value: object) -> str:

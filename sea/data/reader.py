@@ -14,10 +14,9 @@ from sea.data.checks import (
     DATA,
     DataError,
     existing_file,
-    existing_files,
     float_matrix,
+    is_there,
     modality,
-    optional_file,
     shown,
 )
 from sea.data.dataset import Dataset, assemble
@@ -60,9 +59,8 @@ def load(source: str | Path, seed: int = FIRST_WORLD) -> Dataset:
         raise DataError(f"{source}: needs to be 'planted', a folder, or the name of one under data/")
     inter = _inter_file(folder)
     frame = _read_inter(inter)
-    files = {
-        modality(path.name.removesuffix("_feat.npy"), str(path)): path for path in existing_files(folder, "*_feat.npy")
-    }
+    found = sorted(folder.glob("*_feat.npy"))
+    files = {modality(path.name.removesuffix("_feat.npy"), str(path)): existing_file(path) for path in found}
     features = {name: _read_features(files[name]) for name in sorted(files)}
     if not features:
         raise DataError(f"{folder}: needs at least one *_feat.npy with item features (found none)")
@@ -122,7 +120,7 @@ def _read_inter(path: Path) -> pd.DataFrame:
 
 def _read_names(path: Path, column: str, count: int) -> pd.DataFrame:
     """A row for each of the `count` ids, with "" for an id that the table lacks; an empty frame without a file."""
-    if optional_file(path) is None:
+    if not is_there(path):
         return pd.DataFrame()
     table = _read_table(path, (column,), dtype=str, keep_default_na=False)
     table[column] = _ids(path, table[column])
@@ -135,7 +133,7 @@ def _read_names(path: Path, column: str, count: int) -> pd.DataFrame:
 
 def _read_warning(path: Path) -> str:
     """The warning as one line of what can be printed, "" without a file."""
-    if optional_file(path) is None:
+    if not is_there(path):
         return ""
     text = path.read_text(encoding="utf-8", errors="replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
