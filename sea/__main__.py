@@ -1,6 +1,7 @@
 """The command line of the notebooks: what run_all.sh calls."""
 
 import argparse
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -48,6 +49,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=0,
         metavar="N",
         help="trainings at a time (default: one a core; 1 on a GPU)",
+    )
+    add(
+        "--cluster",
+        default="",
+        metavar="HOST:PORT",
+        help="train on a Dask cluster, whose scheduler this is, in place of this machine (extra: cluster)",
+    )
+    add(
+        "--no-shared-files",
+        action="store_true",
+        help="the cluster's workers don't see this machine's files: send them the data, and bring the runs back",
     )
     add(
         "--published",
@@ -121,7 +133,7 @@ def _run(options: argparse.Namespace) -> int:
                 world = load(options.dataset)
                 if options.profile == "quick" and options.dataset != "planted":
                     options.dataset = _small(world, options.dataset)
-            device = default_device(options.device)
+            device = _prepare_cluster(options) if options.cluster else default_device(options.device)
             chosen_models(options.models)
             until_the_end.enter_context(sole_writer(options.out))
         except (DataError, ValueError) as error:
@@ -164,6 +176,20 @@ def _execute_all(options: argparse.Namespace, parameters: dict, jobs: int) -> "d
     return outcomes
 
 
+def _prepare_cluster(options: argparse.Namespace) -> str:
+    """See that the cluster is there, and tell the notebooks of it; the device is its workers' then.
+
+    Raises:
+        ValueError: it does not answer.
+    """
+    from sea.cluster import connect
+
+    connect(options.cluster).close()
+    os.environ["SEA_CLUSTER"] = options.cluster
+    os.environ["SEA_NO_SHARED_FILES"] = "yes" if options.no_shared_files else ""
+    return "cuda" if options.device == "cuda" else "cpu"
+
+
 def _choose_published(options: argparse.Namespace) -> None:
     """Keep the notebooks that need published runs alone, and say which are left out.
 
@@ -174,9 +200,8 @@ def _choose_published(options: argparse.Namespace) -> None:
 
     known = published.datasets()
     if options.dataset not in known:
-        raise ValueError(
-            f"--dataset needs published runs, which {', '.join(known) or 'no set'} has (got {options.dataset})"
-        )
+        rule = f"--dataset needs to have published runs, as {', '.join(known) or 'no set'} has"
+        raise ValueError(f"{rule} (got {options.dataset})")
     left = [path.stem for path in options.only if path.name[:2] not in FROM_RECORDS]
     options.only = [path for path in options.only if path.stem not in left]
     count = len(published.read(options.dataset))

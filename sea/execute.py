@@ -81,8 +81,13 @@ def interrupt_once() -> None:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    _ignore_signals()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stay)
     raise KeyboardInterrupt
+
+
+def _stay(*_: object) -> None:
+    """Hear a signal and do nothing: unlike SIG_IGN, this is no error if the signal is already waiting to be heard."""
 
 
 def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dict[Path, Outcome]:
@@ -111,8 +116,11 @@ def execute(paths: list[Path], parameters: dict, out: Path, at_once: int) -> dic
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     outcomes[running.pop(future)] = _outcome(future, "failed")
         except KeyboardInterrupt:
-            for process in multiprocessing.active_children():
-                process.terminate()
+            left = set(running)
+            while left:  # more than once: a worker hears it only while it executes a notebook
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                left = wait(left, timeout=1).not_done
             outcomes |= {path: _outcome(future, "interrupted") for future, path in running.items()}
     return outcomes
 
@@ -126,7 +134,8 @@ def _seconds_before(executed: Path) -> float:
 
 
 def _begin_worker() -> None:
-    _ignore_signals()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -147,11 +156,6 @@ def _end_with_parent() -> NoReturn:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     os._exit(1)
-
-
-def _ignore_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _outcome(future: Future, if_killed: str) -> Outcome:
@@ -197,7 +201,7 @@ def _execute(path: Path, parameters: dict, out: Path, every: float) -> Outcome:
     except KeyboardInterrupt:
         status = "interrupted"
         logging.disable()  # this process is about to end, and what was cut off in it would complain
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stay)
     failed = log.with_suffix(".failed.ipynb")
     failed.unlink(missing_ok=True)
     if status == "failed" and (partial / path.name).exists():

@@ -201,7 +201,8 @@ def complete(settings: Settings) -> Settings:
     lr = MODELS[settings.model].lr if settings.lr is None else settings.lr
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"'lr' needs to be above 0 and finite in 'Settings' (got {lr!r})")
-    return replace(settings, params=known | settings.params, lr=lr, device=default_device(settings.device))
+    device = settings.device if settings.device == "cuda" else default_device(settings.device)  # a worker may have one
+    return replace(settings, params=known | settings.params, lr=lr, device=device)
 
 
 def build(settings: Settings, dataset: Dataset) -> Recommender:

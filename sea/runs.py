@@ -5,7 +5,7 @@ import os
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -17,10 +17,11 @@ from filelock import FileLock
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
+from sea.cluster import Cluster, train_all
 from sea.data import Dataset, load, planted
 from sea.evaluate import Ranking, evaluate
 from sea.files import save_json, save_tensors, write_atomically
-from sea.machine import environment, peak_memory, start_memory
+from sea.machine import default_device, environment, peak_memory, start_memory
 from sea.models import MODELS, Recommender
 from sea.records import RUNS, Record, Settings, build, complete, finished, place, read, source
 from sea.train import fit
@@ -56,6 +57,7 @@ def run(settings: Settings, root: str | Path = RUNS, dataset: Dataset | None = N
     folder, identity = place(settings, dataset, root)
     record = finished(folder)
     if record is None:
+        default_device(settings.device)
         _check(settings, dataset)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"), _threads(settings.threads):
@@ -77,31 +79,44 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def run_many(
-    settings: Iterable[Settings], root: str | Path = RUNS, jobs: int = 1, progress: bool = True
+    settings: Iterable[Settings],
+    root: str | Path = RUNS,
+    jobs: int = 1,
+    progress: bool = True,
+    cluster: Cluster | None = None,
 ) -> list[Record]:
-    """Run a list, `jobs` at a time; records come back in the list's order.
+    """Run a list, `jobs` at a time on this machine, or on a cluster; records come back in the list's order.
 
     All settings are checked before the first training. Whatever fails, then or later, the rest is done first. A run
     whose worker process was killed goes on in another.
 
     Shows a bar, and keeps a line with the time left in the file that the environment variable SEA_PROGRESS names,
-    for whoever waits outside. Inside `joblib.parallel_config(backend="dask")` the same call uses a Dask cluster.
+    for whoever waits outside.
+
+    Args:
+        root, progress: as in `run`.
+        jobs: trainings at a time on this machine; not looked at where there is a cluster.
+        cluster: where to train (`sea.cluster`). None takes the one that the environment variable SEA_CLUSTER names, and
+            this machine if it names none. Where a run is trained changes none of its numbers.
 
     Raises:
         RunError: some could not be done; it names each of them and why.
+        ValueError: the cluster does not answer.
     """
-    settings, datasets = list(settings), {}
+    settings, datasets, cluster = list(settings), {}, cluster or Cluster.of_environment()
     known = [_look_up(one, root, datasets) for one in settings]
     outcomes = {folder: outcome for folder, outcome in known if folder}  # the same run twice is one
     waiting = {folder: one for folder, one in outcomes.items() if isinstance(one, Settings)}
     done = [one for one in outcomes.values() if isinstance(one, Record)]
     count = len(outcomes)
     with tqdm(total=count, initial=len(done), disable=None if progress else True, unit="run") as bar:
-        for folder, outcome in _train_all(waiting, root, jobs, progress and jobs == 1):
-            del waiting[folder]
-            outcomes[folder] = outcome
-            done += [outcome] if isinstance(outcome, Record) else []
-            _tell(bar, count, waiting.values(), done, jobs)
+        trained = train_all(waiting, root, cluster) if cluster else _train_here(waiting, root, jobs, progress)
+        with closing(trained):
+            for folder, outcome, at_once in trained:
+                del waiting[folder]
+                outcomes[folder] = outcome
+                done += [outcome] if isinstance(outcome, Record) else []
+                _tell(bar, count, waiting.values(), done, at_once)
     found = [outcomes.get(folder, outcome) for folder, outcome in known]
     failures = [(one, outcome) for one, outcome in zip(settings, found) if isinstance(outcome, Exception)]
     if failures:
@@ -122,14 +137,14 @@ def _look_up(settings: Settings, root: str | Path, datasets: dict[tuple, Dataset
         if record is None:
             _check(settings, dataset)
         return folder, record or settings
-    except Exception as error:  # as in `_attempt`
+    except Exception as error:  # as in `attempt`
         return None, error
 
 
-def _train_all(
+def _train_here(
     tasks: dict[Path, Settings], root: str | Path, jobs: int, progress: bool
-) -> Iterator[tuple[Path, Record | Exception]]:
-    """Records and failures as they come, by folder; what a killed worker leaves behind is taken up again.
+) -> Iterator[tuple[Path, Record | Exception, int]]:
+    """As `sea.cluster.train_all`, in processes of this machine.
 
     Which run killed the worker can't be told, so all that were under way are suspects: the others go first, then each
     suspect alone.
@@ -137,29 +152,41 @@ def _train_all(
     waiting, deaths = dict(tasks), Counter()
     while waiting:
         batch = [folder for folder in waiting if not deaths[folder]] or [min(waiting, key=deaths.__getitem__)]
-        calls = [joblib.delayed(_attempt)(folder, waiting[folder], root, progress) for folder in batch]
+        calls = [joblib.delayed(_named)(folder, waiting[folder], root, progress and jobs == 1) for folder in batch]
         try:
             for folder, outcome in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
                 del waiting[folder]
-                yield folder, outcome
+                yield folder, outcome, jobs
         except TerminatedWorkerError:
             for folder in [folder for folder in batch if folder in waiting][:jobs]:
                 deaths[folder] += 1
                 if deaths[folder] == DEATHS:
                     del waiting[folder]
-                    yield folder, RunError(f"its worker process was killed {DEATHS} times (out of memory?)")
+                    yield folder, RunError(f"its worker process was killed {DEATHS} times (out of memory?)"), jobs
 
 
-def _attempt(folder: Path, settings: Settings, root: str | Path, progress: bool) -> tuple[Path, Record | Exception]:
+def _named(folder: Path, *call: object) -> tuple[Path, Record | Exception]:
+    return folder, attempt(*call)
+
+
+def attempt(
+    settings: Settings, root: str | Path, progress: bool = False, dataset: Dataset | None = None
+) -> Record | Exception:
+    """As `run`, but what would be raised is returned: whatever it is, it is told at the end, when all others are done.
+
+    It is a `RunError` of one line, with the traceback as its note.
+    """
     try:
-        return folder, run(settings, root, progress=progress)
-    except Exception as error:  # whatever it was, it is told at the end, when all others are done
+        return run(settings, root, dataset, progress)
+    except Exception as error:
         failure = RunError(_first_line(error))
         failure.add_note("".join(traceback.format_exception(error)))
-        return folder, failure
+        return failure
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU's memory is full; a smaller 'batch_size' needs less, and so does 'device' \"cpu\""
     line = next(iter(str(error).strip().splitlines()), "no reason given")
     return line if isinstance(error, ValueError | OSError | RunError) else f"{type(error).__name__}: {line}"
 

@@ -20,6 +20,7 @@ from sea.study import PROFILES
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = main.notebooks()
+PUBLISHED = ", ".join(published.datasets())
 PASSED = {"dataset", "profile", "seeds", "device", "jobs", "runs", "out"}
 
 
@@ -245,7 +246,10 @@ def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path, start, jobs, everyo
         (["--seeds", "0"], "needs to be a whole number of at least 1 (got '0')"),
         (["--jobs", "two"], "needs to be a whole number of at least 1 (got 'two')"),
         (["--dataset", "tests"], "tests: needs exactly one NAME.inter"),
-        (["--published", "--dataset", "nope"], "--dataset needs published runs, which planted"),
+        (
+            ["--published", "--dataset", "nope"],
+            f"--dataset needs to have published runs, as {PUBLISHED} has (got nope)",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_2(options, message):

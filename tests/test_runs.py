@@ -313,6 +313,15 @@ def test_a_failure_in_the_middle_of_a_training_leaves_the_others_alone(tmp_path,
     assert len(list(tmp_path.glob("planted-BPR-*/record.json"))) == 1
 
 
+def test_a_full_gpu_names_what_to_lower(tmp_path, monkeypatch):
+    def fill(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(runs, "fit", fill)
+    with pytest.raises(RunError, match=r"the GPU's memory is full; a smaller 'batch_size' needs less"):
+        run_many([QUICK], tmp_path, progress=False)
+
+
 def kill_a_worker(root):
     """Wait for a training's first state, then kill -9 a worker process of this one."""
     deadline = time.monotonic() + 120
