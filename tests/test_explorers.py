@@ -1,4 +1,4 @@
-"""The explorer of notebook 01 in a real browser, from the exported HTML, without a kernel and without a network."""
+"""The explorer of notebook 2 in a real browser, from the exported HTML, without a kernel and without a network."""
 
 import shutil
 from pathlib import Path

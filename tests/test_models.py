@@ -208,7 +208,7 @@ def test_a_plug_ins_model_has_its_own_defaults():
 
 
 def test_the_plug_in_cannot_reach_freedom_s_item_vectors(world):
-    """What notebook 08 says: the plug-in's weights reach no item vector of FREEDOM + SEA, and VBPR's do."""
+    """What notebook 11 says: the plug-in's weights reach no item vector of FREEDOM + SEA, and VBPR's do."""
     reached = {}
     for name in ("FREEDOM+SEA", "VBPR+SEA"):
         model = MODELS[name](world, generator=torch.Generator().manual_seed(0)).eval()

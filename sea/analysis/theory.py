@@ -54,7 +54,7 @@ def corollary_1() -> tuple[str, str]:
 
 
 def question_1(rng: np.random.Generator) -> tuple[str, str]:
-    """The lemma of notebook 02: of two modalities, subtraction of their fusion leaves one direction."""
+    """The lemma of notebook 3: of two modalities, subtraction of their fusion leaves one direction."""
     parts, weight = rng.standard_normal((2, 1000, DIMENSION)), rng.uniform(0.01, 0.99, 1000)
     _, unique = probes.subtract(parts, np.stack([weight, 1 - weight]))
     cosine = np.cos(angles.between(*unique))
