@@ -17,7 +17,7 @@ from scipy import stats
 
 from sea import published
 from sea.data import DATA, is_planted, knocked_out, load
-from sea.files import DamagedFile
+from sea.files import DamagedFile, load_tensors
 from sea.models import MODELS
 from sea.records import RUNS, Record, Settings, measures, read, revisions, source
 from sea.runs import run
@@ -58,7 +58,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     shown = command("show", "Everything that is known of one run")
     shown.add_argument("key", metavar="KEY", help="the start of its key")
     command("publish", "Copy the finished local runs into the store, without their weights", dataset, model)
-    verified = command("verify", "Train some published runs anew, and compare", dataset)
+    verified = command(
+        "verify", "Look for damaged files of local runs, then train some published runs anew, and compare", dataset
+    )
     verified.add_argument(
         "which",
         nargs="*",
@@ -242,8 +244,11 @@ def publish(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Train some published runs anew; exit 1 if one comes out different, else 2 if one could not be trained."""
-    code = 0
+    """Read every file of the local runs, then train some published runs anew.
+
+    Exit 1 if a file is damaged or a run comes out different, else 2 if one could not be trained.
+    """
+    code = int(bool(_damaged(options.runs)))
     for record in _drawn(options):
         title = f"{record.key} ({record.settings.model}, seed {record.settings.seed}, {record.dataset})"
         try:
@@ -253,6 +258,22 @@ def verify(options: argparse.Namespace) -> int:
         print(f"{title}: {verdict}", flush=True)
         code = 1 if verdict.startswith("different") else code or (2 if verdict.startswith("not") else 0)
     return code
+
+
+def _damaged(root: Path) -> list[str]:
+    """Say which files of local runs do not hold what was written; such a run is done again when it is asked for."""
+    found, lines = local_runs(root)
+    lines = [line for line in lines if not line.endswith("is not finished")]
+    for record in found:
+        for name, checksum in record.files.items():
+            try:
+                load_tensors(record.folder / name, checksum)
+            except DamagedFile as error:
+                lines.append(str(error))
+    for line in lines:
+        print(f"Damaged: {line}")
+    print(f"{len(found)} local runs were read, {len(lines)} damaged files among them.", flush=True)
+    return lines
 
 
 def _drawn(options: argparse.Namespace) -> list[Record]:

@@ -1,6 +1,7 @@
 """Damaged and hostile input: never a traceback of ours, never a wait, never a dataset that breaks its rules."""
 
 import gzip
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -10,11 +11,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_data import ROWS, write
 
 from sea.data import DataError, amazon, load
+from sea.files import DamagedFile, load_json, save_json
+from sea.records import finished, measure, measures, read
+from sea.runs import Settings, run
 
 EXAMPLES = int(os.environ.get("SEA_EXAMPLES", "60"))
 """How many each property draws; more by the environment's variable."""
@@ -241,3 +247,83 @@ def test_a_product_of_any_literal_gives_texts_that_utf_8_holds(title, categories
         found = {}
         for texts in amazon._read_products(path, {"a": 0}, found).values():
             assert all(isinstance(text, str) and text.encode("utf-8") is not None for text in texts)
+
+
+CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 20), st.binary(max_size=20)), max_size=4)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A finished run, and what each of its files holds."""
+    settings = Settings("BPR", epochs=2, batch_size=512, device="cpu", lr=1e-2)
+    record = run(settings, tmp_path_factory.mktemp("runs"), progress=False)
+    measure(record, "one", lambda _: [1.0, math.nan])
+    return record, {path.name: path.read_bytes() for path in record.folder.iterdir() if path.suffix != ""}
+
+
+@drawn
+@given(name=st.sampled_from(["record.json", "weights.safetensors", "ranking.safetensors"]), changes=CHANGES)
+def test_a_record_whose_bytes_were_changed_is_whole_or_done_again(kept, name, changes):
+    """Bytes cut out and put in anywhere: `finished` serves what was written, or nothing."""
+    record, content = kept
+    path, changed = record.folder / name, content[name]
+    for place, cut, new in changes:
+        at = int(place * len(changed))
+        changed = changed[:at] + new + changed[at + cut :]
+    path.write_bytes(changed)
+    try:
+        found = finished(record.folder)
+        if found is None:
+            assert changed != content[name]
+        else:
+            weights = found.model(found.data()).state_dict()
+            assert vars(found) == vars(record)
+            assert found.ranking().recommended.tolist() == record.ranking().recommended.tolist()
+            assert all(torch.equal(weights[k], v) for k, v in load_tensors_of(content["weights.safetensors"]).items())
+    finally:
+        path.write_bytes(content[name])
+
+
+def load_tensors_of(content: bytes) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load(content)
+
+
+@drawn
+@given(changes=CHANGES)
+def test_measures_whose_bytes_were_changed_are_whole_or_taken_anew(kept, changes):
+    record, content = kept
+    path, changed = record.folder / "measures.json", content["measures.json"]
+    for place, cut, new in changes:
+        at = int(place * len(changed))
+        changed = changed[:at] + new + changed[at + cut :]
+    path.write_bytes(changed)
+    assert measures(record) in ({"one": [1.0, None]}, {})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@drawn
+@given(names=st.sets(st.sampled_from(["settings", "metrics", "files", "history", "key", "more"])), value=JSON)
+def test_a_record_of_another_layout_is_named_and_never_a_traceback(kept, names, value):
+    """Well-formed, with a checksum of its own, as an older or a newer version of this code may have written it."""
+    record, content = kept
+    path, layout = record.folder / "record.json", load_json(record.folder / "record.json")
+    layout = {k: v for k, v in layout.items() if k not in names} | ({"more": value} if "more" in names else {})
+    layout["settings"] = layout.get("settings", value)
+    save_json(path, layout)
+    try:
+        if names - {"settings"}:
+            with pytest.raises(DamagedFile, match=r"record\.json: is the record of another version of this code$"):
+                read(record.folder)
+        elif "settings" in names:
+            with pytest.raises(DamagedFile):
+                read(record.folder)
+        else:
+            assert vars(read(record.folder)) == vars(record)
+    finally:
+        path.write_bytes(content["record.json"])

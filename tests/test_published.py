@@ -540,12 +540,23 @@ def test_publish_leaves_out_what_is_not_done_and_quick_looks(command, trained, t
 def test_verify_tells_an_honest_run_from_a_tampered_one(command, trained, tmp_path):
     publish(trained[:1], tmp_path / "store")
     code, out, _ = command("verify", "2")
-    assert (code, out) == (0, f"{trained[0].key} (BPR, seed 1, planted): same to the bit\n")
+    assert (code, out.splitlines()[-1]) == (0, f"{trained[0].key} (BPR, seed 1, planted): same to the bit")
     publish([with_hits(trained[0], halved)], tmp_path / "store")
     code, out, _ = command("verify", trained[0].key[:8])
     assert code == 1
     assert re.search(r": different: test recall@20 0\.\d+, published 0\.\d+, and 0 other seeds are too few", out)
     assert not (set(tmp_path.iterdir()) - {tmp_path / "runs", tmp_path / "store"})
+
+
+def test_verify_names_every_damaged_file_of_the_local_runs(command, trained, tmp_path):
+    publish(trained[:1], tmp_path / "store")
+    assert ", 0 damaged files among them.\n" in command("verify", "1")[1]
+    hit = [tmp_path / "runs" / record.folder.name / "weights.safetensors" for record in trained[:2]]
+    hit[0].write_bytes(hit[0].read_bytes()[:-1] + b"\xff")
+    hit[1].unlink()
+    code, out, _ = command("verify", "1")
+    assert code == 1 and out.endswith(": same to the bit\n") and ", 2 damaged files among them.\n" in out
+    assert [f"Damaged: {path}: is not what was written (" in out for path in hit] == [True, True]
 
 
 def test_verify_draws_by_its_seed(command, monkeypatch):
@@ -581,8 +592,8 @@ def test_a_difference_is_held_against_the_spread_of_the_other_seeds(trained, sto
 def test_verify_says_in_one_line_why_a_run_cant_be_trained_here(command, trained, tmp_path, monkeypatch):
     publish([replace(trained[0], dataset="nowhere")], tmp_path / "store")
     code, out, err = command("verify")
-    assert (code, out.count("\n"), err.count("\n")) == (2, 1, 1)
-    assert out.startswith("Runs on nowhere are not among the drawn: ") and "has no run that can be trained here" in err
+    assert (code, out.count("\n"), err.count("\n")) == (2, 2, 1)
+    assert "\nRuns on nowhere are not among the drawn: " in out and "has no run that can be trained here" in err
     code, out, err = command("verify", trained[0].key)
     assert code == 2 and re.search(r": not verified: nowhere: needs to be 'planted', a folder, .*\n$", out)
     publish([replace(trained[0], checksum="f" * 64)], tmp_path / "other")
