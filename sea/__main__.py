@@ -107,12 +107,12 @@ def main() -> int:
     options = parse()
     from sea.execute import interrupt_once
 
-    interrupt_once()
-    try:
-        return _run(options)
-    except KeyboardInterrupt:  # before the first notebook, or between two
-        print("Interrupted.")
-        return 130
+    with interrupt_once():
+        try:
+            return _run(options)
+        except KeyboardInterrupt:  # before the first notebook, or between two
+            print("Interrupted.")
+            return 130
 
 
 def _run(options: argparse.Namespace) -> int:

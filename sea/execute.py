@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn, TextIO
 import psutil
 from filelock import FileLock, Timeout
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 EVERY = 10  # seconds between two looks at how far the trainings are
 GRACE = 3  # seconds that processes have to end by themselves before they are killed
@@ -73,15 +74,28 @@ def sole_writer(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def interrupt_once() -> None:
-    """Let the first Ctrl-C or SIGTERM raise KeyboardInterrupt; after it, both are ignored, so that it cleans up."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a shell's background
+@contextmanager
+def interrupt_once() -> Iterator[None]:
+    """Within, the first Ctrl-C or SIGTERM raises KeyboardInterrupt; later ones don't disturb how it cleans up.
+
+    What was ignored, as under nohup, stays so. If there was one, both are ignored from then on, to the end.
+    """
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        if _stay in map(signal.getsignal, ENDING):
+            _ignore_signals()  # Python takes its own handlers back before the process is gone
+        else:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> NoReturn:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, _stay)
     raise KeyboardInterrupt
 
@@ -133,9 +147,13 @@ def _seconds_before(executed: Path) -> float:
         return 0.0
 
 
+def _ignore_signals() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _ignore_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import nbformat
@@ -24,13 +24,10 @@ from pathlib import Path
 import sea.__main__ as main
 found = sorted(Path(sys.argv.pop(1)).glob("*.ipynb"))
 main.notebooks = lambda: found
-"""
-WHOLE = COMMAND + "sys.exit(main.main())"
-LIGHT = f"""{COMMAND}
 from sea import execute
 def run(options):  # without the imports of a training
     with execute.sole_writer(options.out):
-        print(*(outcome.status for outcome in execute.execute(options.only, {{}}, options.out, 1).values()))
+        print(*(outcome.status for outcome in execute.execute(options.only, {}, options.out, 1).values()))
     return 130
 main._run = run
 sys.exit(main.main())
@@ -75,11 +72,11 @@ def marked(mark: str) -> set[psutil.Process]:
 def begin(tmp_path, start):
     """Begin a command on one notebook that trains; return it when two trainings are under way, with its mark."""
 
-    def begin(command):
+    def begin():
         book(tmp_path / "books" / "01_slow.ipynb", TRAIN)
         mark = str(uuid.uuid4())
         process = start(
-            [sys.executable, "-c", command, str(tmp_path / "books"), "--out", str(tmp_path / "out")],
+            [sys.executable, "-c", COMMAND, str(tmp_path / "books"), "--out", str(tmp_path / "out")],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=os.environ | {"SEA_TEST_MARK": mark},
         )  # fmt: skip
@@ -94,12 +91,12 @@ def begin(tmp_path, start):
 def run(path, monkeypatch, out):
     monkeypatch.setattr(main, "notebooks", lambda: [path])
     monkeypatch.setattr(sys, "argv", ["sea", "--out", str(out)])
-    monkeypatch.setattr(execute, "interrupt_once", lambda: None)  # these tests keep their own handlers
+    monkeypatch.setattr(execute, "interrupt_once", nullcontext)  # these tests keep their own handlers
     return main.main()
 
 
 def test_a_second_command_is_refused_and_a_killed_one_takes_everything_with_it(tmp_path, begin, monkeypatch, capfd):
-    process, mark = begin(LIGHT)
+    process, mark = begin()
     out, before = tmp_path / "out", sorted((tmp_path / "out").rglob("*"))
     assert len(marked(mark)) >= 5  # the command, its worker, the kernel, its two
     assert run(tmp_path / "books" / "01_slow.ipynb", monkeypatch, out) == 2
@@ -113,11 +110,11 @@ def test_a_second_command_is_refused_and_a_killed_one_takes_everything_with_it(t
         assert sorted(p.name for p in out.iterdir()) == [".lock", "notebooks"]
 
 
-@pytest.mark.parametrize("command", [WHOLE, LIGHT], ids=["SIGTERM", "SIGINT"])
-def test_ctrl_c_or_a_supervisor_ends_everything_once(tmp_path, begin, command):
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_ctrl_c_or_a_supervisor_ends_everything_once(tmp_path, begin, first):
     """A supervisor may signal the whole group, or the first process; more signals, as it cleans up, change nothing."""
-    process, mark = begin(command)
-    os.killpg(process.pid, signal.SIGTERM if command is WHOLE else signal.SIGINT)
+    process, mark = begin()
+    os.killpg(process.pid, first)
 
     def ended() -> bool:
         with suppress(ProcessLookupError):
@@ -140,7 +137,7 @@ def test_ctrl_c_before_the_first_notebook_is_no_traceback(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(main, "_run", interrupted)
-    monkeypatch.setattr(execute, "interrupt_once", lambda: None)
+    monkeypatch.setattr(execute, "interrupt_once", nullcontext)
     monkeypatch.setattr(sys, "argv", ["sea"])
     assert main.main() == 130
     assert capsys.readouterr().out == "Interrupted.\n"
