@@ -305,7 +305,7 @@ def _short(rows: pd.DataFrame) -> str:
     released = rows[rows["settings"].isin(["", RELEASED])]
     first = released.iloc[0]
     others = rows[~rows["settings"].isin(["", RELEASED]) & (rows["word"] != first["word"])]
-    return "<br>".join([first["word"] + _effect(first), *(f"{row.settings}: {row.word}" for row in others.itertuples())])
+    return "<br>".join([first["word"] + _effect(first), *(others["settings"] + ": " + others["word"])])
 
 
 def _cell(rows: pd.DataFrame) -> str:
