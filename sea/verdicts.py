@@ -305,19 +305,19 @@ def _short(rows: pd.DataFrame) -> str:
     released = rows[rows["settings"].isin(["", RELEASED])]
     first = released.iloc[0]
     others = rows[~rows["settings"].isin(["", RELEASED]) & (rows["word"] != first["word"])]
-    return "<br>".join([first["word"] + _effect(first), *(others["settings"] + ": " + others["word"])])
+    return "<br>".join([_outcome(first), *(others["settings"] + ": " + others["word"])])
 
 
 def _cell(rows: pd.DataFrame) -> str:
     """A claim's words on a dataset, a line for each of the settings."""
-    lines = []
-    for _, row in rows.iterrows():
-        lines.append(f"{row['settings']}: " * bool(row["settings"]) + row["word"] + _effect(row))
-    return "<br>".join(lines)
+    found = rows.to_dict("records")
+    return "<br>".join(f"{row['settings']}: " * bool(row["settings"]) + _outcome(row) for row in found)
 
 
-def _effect(row: pd.Series) -> str:
-    return f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
+def _outcome(row: Mapping[str, object]) -> str:
+    """A row's word, and its effect where there is an interval."""
+    effect = f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
+    return f"{row['word']}{effect}"
 
 
 def _recall(datasets: Iterable[str], folder: str | Path) -> str:
