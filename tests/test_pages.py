@@ -67,6 +67,13 @@ def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page):
     assert not dead(page)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_picture_of_a_page_has_words_for_who_cannot_see_it(page):
+    text = prose(page.read_text(encoding="utf-8"))
+    assert "![](" not in text
+    assert all('alt="' in picture for picture in re.findall(r"<img[^>]*>", text))
+
+
 def test_a_dead_link_is_found_wherever_it_stands(tmp_path):
     (tmp_path / "there.md").write_text("# A *word*, `code` & [a link](x)\n\n## Twice\n\n## Twice\n\n```\n# none\n```\n")
     lines = {
@@ -95,7 +102,7 @@ def test_numbers_of_runs_stand_in_generated_text_alone():
     """What the README says of an effect, a metric or its interval is written by sea.verdicts."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     by_hand = text.split(verdicts.MARKS[0])[0] + text.split(verdicts.MARKS[1])[1]
-    assert not re.search(r"±|\d\s*%|(?<!\d)0?\.\d{2,}", by_hand)
+    assert not re.search(r"±\s*\d|\d\s*%|(?<!\d)0?\.\d{2,}", by_hand)
 
 
 def test_the_citation_is_of_this_version_and_of_the_paper():
