@@ -274,7 +274,7 @@ def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
     for claim, says in SAYS.items():
         theirs = printed().get(claim)
         said = f"**{claim}**: {says}" + ("" if theirs is None else f" ({theirs:+.1f} % on Baby)")
-        look = f"[notebook {int(LOOK[claim][:2])}](notebooks/{LOOK[claim]}.ipynb)"
+        look = f"[notebook&nbsp;{int(LOOK[claim][:2])}](notebooks/{LOOK[claim]}.ipynb)"
         rows.append([said, *_of_each(tables, claim, _short), look])
     return _markdown(["the paper says", *(f"what we found, {name}" for name in tables), "look"], rows)
 

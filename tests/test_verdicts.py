@@ -210,10 +210,10 @@ def test_the_cells_of_the_results_are_those_of_the_tables(toys):
 def test_the_readme_tells_the_released_settings_and_where_another_has_another_word(toys):
     lines = {line.split("**")[1]: line for line in verdicts.readme(["toys"], toys).splitlines()[2:]}
     assert list(lines) == list(verdicts.SAYS)
-    look = re.escape("[notebook 9](notebooks/09_ablation.ipynb)")
+    look = re.escape("[notebook&nbsp;9](notebooks/09_ablation.ipynb)")
     assert re.search(rf"\| holds \(\+10\.0 ± [0-9.]+ %\) \| {look} \|$", lines["Obs. 3"])
     assert re.search(r"\| holds \(\+[0-9. ±]+ %\)<br>as logged: contradicted here \|", lines["Obs. 4"])
-    assert "(+3.1 % on Baby) |  | [notebook 8]" in lines["Obs. 1"]  # which these tables don't have
+    assert "(+3.1 % on Baby) |  | [notebook&nbsp;8]" in lines["Obs. 1"]  # which these tables don't have
 
 
 def test_runs_are_counted_by_dataset_and_model(tmp_path, toys):
