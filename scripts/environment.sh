@@ -48,5 +48,12 @@ prepare() {
             -c "$lock" -e "$root${extra:+[$extra]}"
         echo "$stamp" >"$venv/installed"
     fi
+    set_up_lab "$venv"
     python=$venv/bin/python
+}
+
+# Let the JupyterLab of environment $1 open at the first notebook. From the folder it is started in it reads no settings.
+set_up_lab() {
+    mkdir -p "$1/etc/jupyter"
+    cp "$root/scripts/jupyter_lab_config.json" "$1/etc/jupyter/"
 }

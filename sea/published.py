@@ -84,6 +84,12 @@ def datasets(root: str | Path = RECORDS) -> list[str]:
     return sorted(folder.name for folder in Path(root).glob("*") if _files(folder))
 
 
+def counts(dataset: str, root: str | Path = RECORDS) -> dict[str, int]:
+    """How many published runs a dataset has of each model, by the model's name; they are counted and not read."""
+    files = {path.name.removesuffix(".jsonl.gz"): path for path in _files(Path(root) / Path(dataset).name)}
+    return {model: gzip.decompress(path.read_bytes()).count(b"\n") for model, path in files.items()}
+
+
 def read(dataset: str, root: str | Path = RECORDS) -> list[Record]:
     """All published runs of a dataset, by model and seed; none if it has none.
 

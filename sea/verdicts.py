@@ -1,22 +1,22 @@
 """The paper's claims as differences that have to be above zero, and what came out, in the words of `sea.statistics`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sea import reported, statistics
+from sea import published, reported, statistics
 from sea.analysis import parts as parts_of
 from sea.data import DATA, is_planted
 from sea.models import SIMPLE
 from sea.statistics import Estimate, every
-from sea.study import FLEXIBILITY, GENERALIZATION, INACTIVE, SWEEP, Study
+from sea.study import FLEXIBILITY, GENERALIZATION, INACTIVE, RELEASED, SWEEP, Study
 from sea.train import MONITOR
 
 FIGURES = DATA.parent / "figures"
-IN_README = ("planted",)
-"""The datasets whose results the README tells: those with several runs of each model by the present code."""
+TOLD = ("planted",)
+"""The datasets whose results the pages tell: those with several runs of each model by the present code."""
 MARKS = "<!-- results: written by python -m sea.verdicts -->", "<!-- end of the results -->"
 SEPARATING, ALIGNING = ("MICRO", "PAMD", "MGCN"), ("MMGCN", "MMSSL", "BM3")
 """Obs. 2's methods that distinguish the generic and the unique, and its methods that don't, as the paper names them."""
@@ -38,6 +38,24 @@ SAYS = {
     "Con. 3, parts": "higher quality generic and unique parts",
 }
 """The claims in the paper's order, in few words."""
+
+LOOK = {
+    "Theorem 1": "02_orthogonality",
+    "Corollary 1": "02_orthogonality",
+    "Question 1": "03_subtraction",
+    "Question 2": "02_orthogonality",
+    "Theorem 2": "05_mutual_information",
+    "Obs. 1": "08_comparison",
+    "Obs. 2": "08_comparison",
+    "Obs. 3": "09_ablation",
+    "Obs. 4": "09_ablation",
+    "Obs. 5": "10_sensitivity",
+    "Con. 1": "11_generalization",
+    "Con. 2": "12_flexibility",
+    "Con. 3, results": "12_flexibility",
+    "Con. 3, parts": "14_tsne",
+}
+"""The notebook that measures each claim."""
 
 
 def better_than_all(s: Study, reference: str = "SEA", metric: str = MONITOR) -> dict[str, Estimate]:
@@ -246,28 +264,60 @@ def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
 
 
 def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
-    """What the README says of the results, in Markdown: the claims on each dataset, and each model's Recall@20.
+    """The README's table, in Markdown: each claim, what was found at the released settings, and where to look.
+
+    Args:
+        datasets: names of folders under `folder`, each with a claims table.
+    """
+    tables = {name: load(name, folder) for name in datasets}
+    rows = []
+    for claim, says in SAYS.items():
+        theirs = printed().get(claim)
+        said = f"**{claim}**: {says}" + ("" if theirs is None else f" ({theirs:+.1f} % on Baby)")
+        look = f"[notebook&nbsp;{int(LOOK[claim][:2])}](notebooks/{LOOK[claim]}.ipynb)"
+        rows.append([said, *_of_each(tables, claim, _short), look])
+    return _markdown(["the paper says", *(f"what we found, {name}" for name in tables), "look"], rows)
+
+
+def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str | Path = published.RECORDS) -> str:
+    """All results, in Markdown: the claims at each of SEA's settings, each model's Recall@20, how many runs there are.
 
     Args:
         datasets: names of folders under `folder`, each with a claims and a comparison table.
+        records: the store whose runs are counted, of every dataset in it.
     """
     tables = {name: load(name, folder) for name in datasets}
-    head = ["claim", "the paper, on Baby", *tables]
     rows = []
     for claim, says in SAYS.items():
-        cells = [_cell(table.loc[[claim]]) if claim in table.index else "" for table in tables.values()]
         theirs = printed().get(claim)
-        rows.append([f"**{claim}**: {says}", "" if theirs is None else f"{theirs:+.1f} %", *cells])
-    return f"{_markdown(head, rows)}\n\n{_recall(datasets, folder)}"
+        rows.append([f"**{claim}**: {says}", "" if theirs is None else f"{theirs:+.1f} %"])
+        rows[-1] += _of_each(tables, claim, _cell)
+    claims = _markdown(["claim", "the paper, on Baby", *tables], rows)
+    return f"{claims}\n\n{_recall(datasets, folder)}\n\n{_counts(records)}"
+
+
+def _of_each(tables: Mapping[str, pd.DataFrame], claim: str, cell: Callable[[pd.DataFrame], str]) -> list[str]:
+    return [cell(table.loc[[claim]]) if claim in table.index else "" for table in tables.values()]
+
+
+def _short(rows: pd.DataFrame) -> str:
+    """A claim's word at the released settings, and at which others the word is another."""
+    released = rows[rows["settings"].isin(["", RELEASED])]
+    first = released.iloc[0]
+    others = rows[~rows["settings"].isin(["", RELEASED]) & (rows["word"] != first["word"])]
+    return "<br>".join([_outcome(first), *(others["settings"] + ": " + others["word"])])
 
 
 def _cell(rows: pd.DataFrame) -> str:
     """A claim's words on a dataset, a line for each of the settings."""
-    lines = []
-    for _, row in rows.iterrows():
-        effect = f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
-        lines.append(f"{row['settings']}: " * bool(row["settings"]) + row["word"] + effect)
-    return "<br>".join(lines)
+    found = rows.to_dict("records")
+    return "<br>".join(f"{row['settings']}: " * bool(row["settings"]) + _outcome(row) for row in found)
+
+
+def _outcome(row: Mapping[str, object]) -> str:
+    """A row's word, and its effect where there is an interval."""
+    effect = f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
+    return f"{row['word']}{effect}"
 
 
 def _recall(datasets: Iterable[str], folder: str | Path) -> str:
@@ -289,13 +339,26 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
 
 
-def rewrite(page: Path, datasets: Iterable[str], folder: str | Path = FIGURES) -> None:
-    """Put `readme` between the two marks of a page."""
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(MARKS[0])
+def _counts(records: str | Path) -> str:
+    found = {name: published.counts(name, records) for name in published.datasets(records)}
+    rows = [
+        [name, str(sum(runs.values())), ", ".join(f"{model} {n}" for model, n in runs.items())]
+        for name, runs in found.items()
+    ]
+    return _markdown(["published runs of", "in all", "of each model"], rows)
+
+
+PAGES = {"README.md": readme, "docs/results.md": results}
+"""The pages with results, and what writes the text between their two marks."""
+
+
+def rewrite(page: Path, text: str) -> None:
+    """Put a text between the two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    page.write_text(f"{before}{MARKS[0]}\n\n{readme(datasets, folder)}\n\n{MARKS[1]}{after}", encoding="utf-8")
+    page.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    rewrite(FIGURES.parent / "README.md", IN_README)
+    for name, write in PAGES.items():
+        rewrite(FIGURES.parent / name, write(TOLD))

@@ -1,5 +1,7 @@
 """The claims as differences: each against contrasts written by hand, on records with known numbers."""
 
+import gzip
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -173,22 +175,60 @@ def test_a_claims_table_comes_back_as_it_was_written(tmp_path):
     assert found.loc["Obs. 3", "percent"] == pytest.approx(10, rel=1e-6)
 
 
-def test_the_readme_says_what_the_committed_tables_say():
-    text = (verdicts.FIGURES.parent / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", verdicts.PAGES)
+def test_a_page_says_what_the_committed_tables_and_records_say(page):
+    text = (verdicts.FIGURES.parent / page).read_text(encoding="utf-8")
     between = text.split(verdicts.MARKS[0])[1].split(verdicts.MARKS[1])[0]
-    assert between.strip() == verdicts.readme(verdicts.IN_README), "write it anew: python -m sea.verdicts"
+    assert between.strip() == verdicts.PAGES[page](verdicts.TOLD), "write it anew: python -m sea.verdicts"
 
 
-def test_the_readme_s_cells_are_those_of_the_tables(tmp_path):
+@pytest.fixture
+def toys(tmp_path):
+    """A folder of tables as a run leaves it: two models; Obs. 3 and 4 at two settings, where Obs. 4 has two words."""
     folder = tmp_path / "toys"
     folder.mkdir()
+    worse = study({"SEA": 0.20, "w/o Distancing": 0.24, "w/o Alignment": 0.24, "w/o All": 0.20})
     rows = [
-        verdicts.judge("Obs. 3", verdicts.each_module(study(ABLATION)), one) for one in ("as released", "as logged")
+        verdicts.judge("Obs. 3", verdicts.each_module(study(ABLATION)), "as logged"),
+        verdicts.judge("Obs. 3", verdicts.each_module(study(ABLATION)), "as released"),
+        verdicts.judge("Obs. 4", verdicts.together(worse), "as logged"),
+        verdicts.judge("Obs. 4", verdicts.together(study(ABLATION)), "as released"),
     ]
     pd.DataFrame(rows).set_index("claim").to_csv(folder / "claims.csv")
     recall = pd.DataFrame({METRIC: [0.25, 0.125], f"{METRIC} ±": [0.0625, np.nan]}, index=["SEA", "BPR"])
     recall.to_csv(folder / "comparison_test.csv")
-    text = verdicts.readme(["toys"], tmp_path)
-    assert "as released: holds (+10.0 ± " in text and "<br>as logged: holds (+10.0 ± " in text
+    return tmp_path
+
+
+def test_the_cells_of_the_results_are_those_of_the_tables(toys):
+    text = verdicts.results(["toys"], toys)
+    assert "as logged: holds (+10.0 ± " in text and "<br>as released: holds (+10.0 ± " in text
     assert "| SEA | 0.250 ± 0.062 | 0.1033 |" in text
     assert "| BPR |  | 0.0575 |" in text  # one run has no interval, and is no result
+
+
+def test_the_readme_tells_the_released_settings_and_where_another_has_another_word(toys):
+    lines = {line.split("**")[1]: line for line in verdicts.readme(["toys"], toys).splitlines()[2:]}
+    assert list(lines) == list(verdicts.SAYS)
+    look = re.escape("[notebook&nbsp;9](notebooks/09_ablation.ipynb)")
+    assert re.search(rf"\| holds \(\+10\.0 ± [0-9.]+ %\) \| {look} \|$", lines["Obs. 3"])
+    assert re.search(r"\| holds \(\+[0-9. ±]+ %\)<br>as logged: contradicted here \|", lines["Obs. 4"])
+    assert "(+3.1 % on Baby) |  | [notebook&nbsp;8]" in lines["Obs. 1"]  # which these tables don't have
+
+
+def test_runs_are_counted_by_dataset_and_model(tmp_path, toys):
+    counted = {"toys": {"BPR": 2, "SEA": 1}, "zoo": {"SEA": 3}}
+    for name, models in counted.items():
+        folder = tmp_path / "records" / name
+        folder.mkdir(parents=True)
+        for file, n in (models | {"users": 9}).items():
+            (folder / f"{file}.jsonl.gz").write_bytes(gzip.compress(b'{"seed": 1}\n' * n))
+    text = verdicts.results(["toys"], toys, tmp_path / "records")
+    assert text.endswith("| toys | 3 | BPR 2, SEA 1 |\n| zoo | 3 | SEA 3 |")
+
+
+def test_only_the_text_between_the_marks_is_rewritten(tmp_path):
+    page, (first, last) = tmp_path / "page.md", verdicts.MARKS
+    page.write_text(f"before\n\n{first}\n\nold\n\n{last}\n\nafter\n", encoding="utf-8")
+    verdicts.rewrite(page, "new ±")
+    assert page.read_text(encoding="utf-8") == f"before\n\n{first}\n\nnew ±\n\n{last}\n\nafter\n"
