@@ -65,6 +65,14 @@ def begin(count: int, root: Path, jobs: int) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
+    """The processes that train for a sweep's first one."""
+    with suppress(psutil.NoSuchProcess):
+        words = {child: " ".join(child.cmdline()) for child in psutil.Process(process.pid).children()}
+        return [child for child, line in words.items() if "popen_loky" in line]
+    return []
+
+
 def equal(root: Path, found: list) -> int:
     """How many runs of the sweep, as a folder has them, are the same to the bit."""
     kept = run_many(SWEEP[: len(found)], root, progress=False)
@@ -83,24 +91,23 @@ def test_twenty_kills_of_workers_and_parents(tmp_path, whole):
     rng, kills = random.Random(SEED), {"worker": 0, "parent": 0}
     process = begin(len(SWEEP), tmp_path, 2)
     while sum(kills.values()) < 20:
+        while process.poll() is None and not workers_of(process):
+            time.sleep(0.05)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(1, 12))
-        if process.poll() is not None:  # done too soon: undo a run
-            shutil.rmtree(rng.choice(sorted(tmp_path.iterdir())))
-            process = begin(len(SWEEP), tmp_path, 2)
+            process.communicate(timeout=rng.uniform(0, 8))
+        busy = workers_of(process)
+        if busy and rng.random() < 0.5:
+            rng.choice(busy).kill()
+            kills["worker"] += 1
             continue
-        with suppress(psutil.NoSuchProcess):
-            workers = [p for p in psutil.Process(process.pid).children() if "loky" in " ".join(p.cmdline())]
-            busy = [p for p in workers if "resource_tracker" not in " ".join(p.cmdline())]
-            if busy and rng.random() < 0.5:
-                rng.choice(busy).kill()
-                kills["worker"] += 1
-            else:
-                process.kill()
-                process.wait()
-                kills["parent"] += 1
-                process = begin(len(SWEEP), tmp_path, 2)
-    process.wait()  # a worker may have been killed three times under one run, which is then given up
+        if process.poll() is None:
+            process.kill()
+            kills["parent"] += 1
+        else:  # it was done too soon: undo a run
+            shutil.rmtree(rng.choice(sorted(tmp_path.iterdir())))
+        process.communicate()
+        process = begin(len(SWEEP), tmp_path, 2)
+    process.communicate()  # a worker may have been killed three times under one run, which is then given up
     same = equal(tmp_path, whole[1])
     say(f"seed {SEED}: {kills['worker']} workers and {kills['parent']} parents killed, {same} of {len(SWEEP)} equal")
     assert same == len(SWEEP)
