@@ -82,9 +82,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """The figures' palette, one for each modality."""
 
 
-def tsne_explorer(
-    clouds: dict[tuple[str, str], np.ndarray], perplexities: Iterable[int] = (2, 5, 15, 30, 60, 100)
-) -> HTML:
+def tsne_explorer(clouds: dict[tuple[str, str], np.ndarray], perplexities: Iterable[int] = (2, 5, 15, 30, 100)) -> HTML:
     """A slider over t-SNE's perplexity: the clouds as they are, and beside them with each one's mean subtracted.
 
     A map has no unit, so each is scaled to the square from -1 to 1. Above it stands its trustworthiness: 1 if a point's
@@ -103,18 +101,21 @@ def tsne_explorer(
     for place, trace in enumerate(frames[0].data):
         figure.add_trace(trace, 1, 1 + place // len(clouds))
     figure.frames = frames
-    slider = {"steps": steps, "currentvalue": {"prefix": "perplexity "}, "pad": {"t": 30}}
-    figure.update_layout(template="simple_white", height=500, sliders=[slider], title=frames[0].layout.title)
-    figure.update_layout(legend={"orientation": "h", "y": -0.32}, margin={"l": 10, "r": 10, "t": 90})
+    slider = {"steps": steps, "currentvalue": {"prefix": "perplexity "}, "pad": {"t": 20, "b": 60}}
+    figure.update_layout(template="simple_white", height=540, sliders=[slider], title=frames[0].layout.title)
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 90, "b": 10}, title_font_size=14)
+    figure.update_layout(legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"})
     figure.update_xaxes(range=[-1.05, 1.05], showticklabels=False, ticks="", mirror=True)
     figure.update_yaxes(range=[-1.05, 1.05], showticklabels=False, ticks="", mirror=True)
-    page = html.escape(figure.to_html(include_plotlyjs=True, auto_play=False, post_script=KEYS))
-    frame = f'<iframe srcdoc="{page}" title="t-SNE explorer" width="100%" height="560" style="border:0"></iframe>'
+    plain = {"include_plotlyjs": True, "auto_play": False, "config": {"displayModeBar": False}}
+    page = html.escape(figure.to_html(**plain, post_script=KEYS))
+    frame = f'<iframe srcdoc="{page}" title="t-SNE explorer" width="100%" height="570" style="border:0"></iframe>'
     return HTML(f"<div>{frame}</div>")
 
 
 def _tsne_frame(clouds: dict[tuple[str, str], np.ndarray], perplexity: int) -> go.Frame:
-    colours = dict(zip(dict.fromkeys(m for _, m in clouds), cycle(COLOURS)))
+    names = dict.fromkeys(m for _, m in clouds)
+    colours, sizes = dict(zip(names, cycle(COLOURS))), dict(zip(names, cycle((9, 4))))  # a ring with a core: they meet
     marks, trusted = [], []
     for centred in (False, True):
         points = representations.t_sne(clouds, perplexity=perplexity, centred=centred)
@@ -124,7 +125,8 @@ def _tsne_frame(clouds: dict[tuple[str, str], np.ndarray], perplexity: int) -> g
         place -= (place.max(0) + place.min(0)) / 2
         points[["x", "y"]] = (place / np.abs(place).max()).round(3)
         for (part, m), cloud in points.groupby(["part", "modality"], sort=False):
-            look = {"color": colours[m], "symbol": "x-thin-open" if part == "unique" else "circle", "size": 5}
+            look = {"color": colours[m], "symbol": "circle", "size": sizes[m]}
+            look |= {"symbol": "x-thin-open", "size": 6} if part == "unique" else {}
             marks.append(
                 go.Scatter(
                     x=cloud["x"].tolist(),
@@ -139,5 +141,5 @@ def _tsne_frame(clouds: dict[tuple[str, str], np.ndarray], perplexity: int) -> g
                     hoverinfo="name",
                 )
             )
-    title = f"perplexity {perplexity}: trustworthiness {trusted[0]:.2f} as they are, {trusted[1]:.2f} centred"
+    title = f"perplexity {perplexity}: trustworthiness {trusted[0]:.2f} and {trusted[1]:.2f}"
     return go.Frame(name=str(perplexity), data=marks, layout={"title": {"text": title}})
