@@ -35,6 +35,7 @@ ENVIRONMENT = {
 """What the kernels are told, unless the reader has said otherwise."""
 
 QUIET = "--IPKernelApp.log_level=CRITICAL"  # a kernel that is told to end may call that an error of its own
+LATEST = 60  # seconds until the output of a cell that is done has to be there: an explorer has megabytes
 
 
 class Outcome(NamedTuple):
@@ -251,7 +252,7 @@ def _execute_beside(path: Path, parameters: dict, partial: Path, stream: TextIO)
                 stderr_file=stream,
                 config=Config(
                     KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"},
-                    NotebookClient={"extra_arguments": [QUIET]},
+                    NotebookClient={"extra_arguments": [QUIET], "iopub_timeout": LATEST},
                 ),
             )
     except Exception:

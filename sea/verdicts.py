@@ -11,7 +11,7 @@ from sea.analysis import parts as parts_of
 from sea.data import DATA, is_planted
 from sea.models import SIMPLE
 from sea.statistics import Estimate, every
-from sea.study import FLEXIBILITY, GENERALIZATION, INACTIVE, RELEASED, SWEEP, Study
+from sea.study import CHOSEN, FLEXIBILITY, GENERALIZATION, INACTIVE, LOGGED, RELEASED, SWEEP, Study
 from sea.train import MONITOR
 
 FIGURES = DATA.parent / "figures"
@@ -211,6 +211,38 @@ def table(
     order = list(SAYS)
     found = pd.DataFrame(rows)
     return found.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").set_index("claim")
+
+
+def lines(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    """The lines of a forest of several datasets: the claims in the paper's order, each with its settings below it.
+
+    Args:
+        tables: by dataset, as `table` makes them.
+
+    Returns:
+        Pairs of claim and settings. Each claim has first a line ("Obs. 1", "") of its own, where its words can stand.
+    """
+    known = {pair for found in tables.values() for pair in zip(found.index, found["settings"])}
+    claims = [claim for claim in SAYS if any(claim == one for one, _ in known)]
+    return [(c, s) for c in claims for s in ("", RELEASED, LOGGED, CHOSEN) if s == "" or (c, s) in known]
+
+
+def side_by_side(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What came out of each claim on each dataset, in words and with its effect; "" where nothing was asked.
+
+    Args:
+        tables: by dataset, as `table` makes them.
+
+    Returns:
+        A row for each claim and setting, a column for each dataset.
+    """
+    columns = {
+        name: {(row["claim"], row["settings"]): _outcome(row) for row in found.reset_index().to_dict("records")}
+        for name, found in tables.items()
+    }
+    rows = [pair for pair in lines(tables) if any(pair in column for column in columns.values())]
+    index = pd.MultiIndex.from_tuples(rows, names=["claim", "settings"])
+    return pd.DataFrame({name: [column.get(pair, "") for pair in rows] for name, column in columns.items()}, index)
 
 
 def printed() -> dict[str, float]:

@@ -119,6 +119,25 @@ def test_a_kernel_keeps_its_own_messages_to_itself(tmp_path):
     assert execute.execute([path], {}, tmp_path / "out", at_once=1)[path][0] == "done"
 
 
+LATE = """
+import time
+thread = get_ipython().kernel.iopub_thread
+send = thread._really_send
+def late(message, *rest, **more):
+    if any(b'"idle"' in bytes(part) for part in message):
+        time.sleep(6)
+    send(message, *rest, **more)
+thread._really_send = late
+"""
+
+
+def test_output_that_a_busy_machine_delays_is_waited_for(tmp_path):
+    """An explorer's page has 5 MB: that a cell is done may be known seconds before all of its output is there."""
+    path = book(tmp_path / "01_late.ipynb", LATE)
+    done = execute.execute([path], {}, tmp_path / "out", at_once=1)[path]
+    assert done.status == "done", Path(done.log).read_text()
+
+
 BURN = """
 import time
 from joblib import Parallel, delayed

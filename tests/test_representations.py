@@ -95,6 +95,19 @@ def test_neighbours_are_counted_as_by_hand_and_half_of_them_are_strangers_in_mix
     assert representations.neighbours(*rng.standard_normal((2, 1000, 3))) == pytest.approx(0.5, abs=0.02)
 
 
+def test_own_share_counts_the_nearest_of_a_points_own_label_as_by_hand(rng):
+    points, labels = rng.standard_normal((40, 2)), np.array(list("aabc") * 10)
+    points[labels == "c"] += 30
+    counted = []
+    for i in range(40):
+        distance = np.linalg.norm(points - points[i], axis=1)
+        near = [j for j in np.argsort(distance) if j != i][:7]
+        counted += [labels[j] == labels[i] for j in near]
+    found = representations.own_share(points, labels, 7)
+    assert found == pytest.approx(np.mean(counted))
+    assert representations.own_share(points[labels == "c"], labels[labels == "c"], 7) == 1
+
+
 def test_overlap_is_high_for_two_images_of_one_cloud_half_for_half_and_none_for_strangers(rng):
     x, y = rng.standard_normal((2, 300, 4))
     assert representations.probe_r2(x @ rng.standard_normal((4, 4)), x @ rng.standard_normal((4, 4)) + 3) > 0.999

@@ -232,3 +232,28 @@ def test_only_the_text_between_the_marks_is_rewritten(tmp_path):
     page.write_text(f"before\n\n{first}\n\nold\n\n{last}\n\nafter\n", encoding="utf-8")
     verdicts.rewrite(page, "new ±")
     assert page.read_text(encoding="utf-8") == f"before\n\n{first}\n\nnew ±\n\n{last}\n\nafter\n"
+
+
+def rows_of(*rows):
+    """A claims table made by hand: claim, settings, percent, half-width, word."""
+    return pd.DataFrame(rows, columns=["claim", "settings", "percent", "percent ±", "word"]).set_index("claim")
+
+
+TABLES = {
+    "a": rows_of(("Con. 1", "", 2.04, 1.0, HOLDS), ("Obs. 1", "as released", -3.0, np.nan, UNTESTED + " (no run)")),
+    "b": rows_of(("Obs. 1", "chosen on validation", 1.0, 2.0, UNCLEAR), ("Obs. 1", "as released", 4.0, 1.0, HOLDS)),
+}
+
+
+def test_a_forest_of_two_datasets_has_the_claims_in_the_papers_order_each_with_its_settings():
+    expected = [("Obs. 1", ""), ("Obs. 1", "as released"), ("Obs. 1", "chosen on validation"), ("Con. 1", "")]
+    assert verdicts.lines(TABLES) == expected
+    assert verdicts.lines({"a": TABLES["a"]}) == [expected[0], expected[1], expected[3]]
+    assert verdicts.lines({}) == []
+
+
+def test_datasets_side_by_side_say_what_each_table_says_and_nothing_where_it_says_nothing():
+    found = verdicts.side_by_side(TABLES)
+    assert list(found.index) == [("Obs. 1", "as released"), ("Obs. 1", "chosen on validation"), ("Con. 1", "")]
+    assert list(found["a"]) == ["not tested (no run)", "", "holds (+2.0 ± 1.0 %)"]
+    assert list(found["b"]) == ["holds (+4.0 ± 1.0 %)", "can't tell (+1.0 ± 2.0 %)", ""]

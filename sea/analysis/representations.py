@@ -106,8 +106,17 @@ def neighbours(a: np.ndarray, b: np.ndarray, k: int = 10) -> float:
     1 if the clouds do not touch, which is all that a t-SNE map of them can show; 1/2 for equally large clouds that
     are mixed; below if an item's two vectors seek each other.
     """
-    labels = _labels(a, b)
-    nearest = NearestNeighbors(n_neighbors=k).fit(np.vstack([a, b])).kneighbors(return_distance=False)  # without itself
+    return own_share(np.vstack([a, b]), _labels(a, b), k)
+
+
+def own_share(points: np.ndarray, labels: np.ndarray, k: int = 10) -> float:
+    """Share of the k nearest points (Euclidean, without itself) that have a point's own label, its mean.
+
+    Args:
+        points: shape (n, d), n more than k.
+        labels: shape (n,).
+    """
+    nearest = NearestNeighbors(n_neighbors=k).fit(points).kneighbors(return_distance=False)  # without itself
     return float((labels[nearest] == labels[:, None]).mean())
 
 
