@@ -1,4 +1,4 @@
-"""The explorer of notebook 2 in a real browser, from the exported HTML, without a kernel and without a network."""
+"""The explorers of notebook 2 in a real browser, from the exported HTML, without a kernel and without a network."""
 
 import shutil
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from IPython.display import HTML
 from nbconvert import HTMLExporter
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from sea.analysis import explorers
@@ -38,11 +40,10 @@ def browser():
     instance.quit()
 
 
-def exported(folder: Path) -> Path:
+def exported(folder: Path, page: HTML) -> Path:
     """The explorer's cell as it stands after execution, exported as nbconvert exports a notebook."""
-    page = explorers.angle_explorer([2, 3, 8, 64], 500, np.random.default_rng(0))
     output = nbformat.v4.new_output("execute_result", {"text/html": page.data}, execution_count=1)
-    cell = nbformat.v4.new_code_cell("explorers.angle_explorer(...)", outputs=[output], execution_count=1)
+    cell = nbformat.v4.new_code_cell("explorers.an_explorer(...)", outputs=[output], execution_count=1)
     text, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
     path = folder / "explorer.html"
     path.write_text(text, encoding="utf-8")
@@ -54,7 +55,8 @@ TITLE = "return document.querySelector('.gtitle').textContent"
 
 
 def test_the_slider_moves_and_the_density_follows(browser, tmp_path):
-    browser.get(exported(tmp_path).as_uri())
+    page = explorers.angle_explorer([2, 3, 8, 64], 500, np.random.default_rng(0))
+    browser.get(exported(tmp_path, page).as_uri())
     browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
     wait = WebDriverWait(browser, 30)
     wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, ".slider-grip-rect"))
@@ -73,3 +75,27 @@ def test_the_slider_moves_and_the_density_follows(browser, tmp_path):
     wait.until(lambda b: b.execute_script(TITLE).startswith("n = 2:"))
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not [entry for entry in errors if "ERR_" not in entry["message"]], errors  # the page's own CDN links aside
+
+
+def test_the_keyboard_moves_the_spectrum_and_a_screen_reader_is_told(browser, tmp_path):
+    page = explorers.spectrum_explorer([0, 1, 1.5], 64, 500, np.random.default_rng(0))
+    browser.get(exported(tmp_path, page).as_uri())
+    browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
+    wait = WebDriverWait(browser, 30)
+    plot = wait.until(lambda b: b.find_element(By.CSS_SELECTOR, "[role=slider]"))
+    seen = {}
+    # 64, and 1 / E cos² of a simulation with half a million pairs, to one digit
+    for key, title in ((None, "k^-0: effective n = 64.0"), (Keys.ARROW_RIGHT, "k^-1: effective n = 17.6")):
+        if key:
+            plot.send_keys(key)
+        wait.until(lambda b, title=title: title in b.execute_script(TITLE))
+        wait.until(lambda b, title=title: title in plot.get_attribute("aria-valuetext"))
+        seen[title] = browser.execute_script(
+            "return [...document.querySelectorAll('.scatterlayer .js-line')].at(-1).getAttribute('d')"
+        )
+    assert len(set(seen.values())) == 2  # the law at the effective n
+    plot.send_keys(Keys.ARROW_UP)
+    plot.send_keys(Keys.ARROW_UP)  # beyond the last step it stays
+    wait.until(lambda b: "k^-1.5: effective n = 7.2" in b.execute_script(TITLE))
+    assert plot.get_attribute("aria-valuemax") == "2"
+    wait.until(lambda b: plot.get_attribute("aria-valuenow") == "2")
