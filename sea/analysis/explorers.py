@@ -21,12 +21,12 @@ for (const [name, value] of Object.entries({
   tabindex: 0, role: 'slider', 'aria-label': LABEL, 'aria-valuemin': 0,
   'aria-valuemax': plot._fullLayout.sliders[0].steps.length - 1,
 })) plot.setAttribute(name, value);
-plot.addEventListener('keydown', async event => {
+plot.addEventListener('keydown', event => {
   const step = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1}[event.key];
   if (!step) return;
   event.preventDefault();
   const slider = plot._fullLayout.sliders[0], next = slider.steps[slider.active + step];
-  if (next) await Plotly.animate(plot, ...next.args);
+  if (next) Plotly.animate(plot, ...next.args);
 });
 plot.on('plotly_afterplot', tell);
 tell();

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sea.analysis import angles
+from sea.analysis import angles, terms
 from sea.analysis.representations import extract
 from sea.data import Dataset
 from sea.models import PAMD
@@ -56,6 +56,18 @@ def unique_parts(record: Record, rng: np.random.Generator) -> Found:
     """The unique read-outs of SEA's last two modalities, the pair that an orthogonality penalty acts on."""
     unique = extract(record.model(record.data()))["unique"]
     return of_parts(*(unique[m] for m in sorted(unique)[-2:]), rng)
+
+
+def pull_on_sea(record: Record) -> float:
+    """The pull of the orthogonality penalty at weight 1 on SEA's square layer, relative to BPR's, see `terms.pull`.
+
+    Args:
+        record: a run of SEA with `distance="orthogonal"`, at whatever weight it was trained, 0 included.
+    """
+    world = record.data()
+    model = record.model(world)
+    model.separate.beta = 1.0
+    return terms.pull_of(model, world)["distance"]
 
 
 def penalty(specific: dict[str, Tensor]) -> Tensor:
