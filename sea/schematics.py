@@ -78,8 +78,8 @@ def paradigms() -> Figure:
 
 def _canvas(height: float) -> tuple[Figure, Axes]:
     """Axes that fill the page's width, with inches as coordinates."""
-    fig = plt.figure(figsize=(PAGE, height), layout="none")
-    ax = fig.add_axes((0, 0, 1, 1))
+    fig, ax = plt.subplots(figsize=(PAGE, height), layout="constrained")
+    fig.get_layout_engine().set(w_pad=0, h_pad=0)
     ax.set(xlim=(0, PAGE), ylim=(0, height))
     ax.axis("off")
     return fig, ax

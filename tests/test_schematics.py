@@ -17,6 +17,7 @@ def own_style():
 @pytest.mark.parametrize("draw", [schematics.sea, schematics.paradigms])
 def test_every_word_lies_on_the_page_and_on_no_other_word(draw):
     fig = draw()
+    fig.draw_without_rendering()  # the layout is solved
     assert fig.get_figwidth() == figures.PAGE
     words = [text for text in fig.axes[0].texts if text.get_text()]
     boxes = {text.get_text() + str(k): text.get_window_extent() for k, text in enumerate(words)}
