@@ -2,6 +2,7 @@ from itertools import combinations
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.patches import FancyBboxPatch
 
 from sea import figures, schematics
 
@@ -15,7 +16,7 @@ def own_style():
 
 
 @pytest.mark.parametrize("draw", [schematics.sea, schematics.paradigms])
-def test_every_word_lies_on_the_page_and_on_no_other_word(draw):
+def test_every_word_lies_on_the_page_on_no_other_word_and_on_no_edge(draw):
     fig = draw()
     fig.draw_without_rendering()  # the layout is solved
     assert fig.get_figwidth() == figures.PAGE
@@ -27,6 +28,11 @@ def test_every_word_lies_on_the_page_and_on_no_other_word(draw):
         assert page.y0 <= box.y0 <= box.y1 <= page.y1, word
     for one, other in combinations(boxes, 2):
         assert not boxes[one].overlaps(boxes[other]), (one, other)
+    frames = [patch.get_window_extent() for patch in fig.axes[0].patches if isinstance(patch, FancyBboxPatch)]
+    for word, box in boxes.items():  # in a frame or outside it, on no edge
+        for frame in frames:
+            inside = frame.containsx(box.x0) and frame.containsx(box.x1) and frame.containsy(box.y0)
+            assert (inside and frame.containsy(box.y1)) or not frame.overlaps(box), word
     assert min(text.get_fontsize() for text in words) >= 8  # points at the printed size
 
 
