@@ -1,1 +1,1 @@
-"""What notebooks measure off the training path: angles, Gaussians, probes, parts, trained vectors, information, cost, a data card; checks of a derivation, explorers."""
+"""What notebooks measure off the training path, from angles and Gaussians to trained vectors and a data card."""
