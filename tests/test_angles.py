@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import integrate, stats
 
 from sea.analysis import angles
@@ -100,17 +101,89 @@ def test_normal_distance_by_hand_and_in_the_limit():
     assert angles.normal_distance(8, 1 / 8) > angles.normal_distance(8)
 
 
-def test_effective_dimension_of_known_spectra():
+SPECTRA = [np.ones(7), np.array([4.0, 1.0, 1.0]), np.arange(1, 65) ** -1.0, np.arange(1, 65) ** -1.5]
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA, ids=["isotropic", "three", "1/k", "k^-1.5"])
+def test_the_effective_dimension_of_a_spectrum_against_simulation(spectrum):
     rng = np.random.default_rng(0)
-    for spectrum in (np.ones(7), np.array([4.0, 1.0, 1.0]), 2.0 ** -np.arange(10)):
-        rows = rng.standard_normal((200_000, len(spectrum))) * np.sqrt(spectrum)
-        assert angles.effective_dimension(rows) == pytest.approx(spectrum.sum() ** 2 / (spectrum**2).sum(), rel=0.02)
-    a = np.eye(4)  # second moment 1/4 the identity
-    assert angles.effective_dimension(a) == pytest.approx(4)
-    assert angles.effective_dimension(a, a[:2]) == pytest.approx(4)  # isotropic against anything: the width
-    assert angles.effective_dimension(np.ones((5, 3))) == pytest.approx(1)
-    with pytest.raises(ValueError, match="need a direction in common"):
-        angles.effective_dimension(a[:2], a[2:])
+    a, b = rng.standard_normal((2, 100_000, len(spectrum))) * np.sqrt(spectrum)
+    square = np.cos(angles.between(a, b)) ** 2
+    exact = angles.spectral_dimension(spectrum)
+    assert 1 / exact == pytest.approx(square.mean(), abs=5 * square.std() / len(square) ** 0.5)
+    assert angles.effective_dimension(a, b) == pytest.approx(1 / square.mean())
+
+
+def test_the_effective_dimension_is_not_the_participation_ratio():
+    # of two variances the shares are √λ / (√λ + √μ), by the integral 1/(2π) ∫ λ cos² / (λ cos² + μ sin²)
+    share = 3 / 4
+    assert angles.spectral_dimension([9, 1]) == pytest.approx(1 / (share**2 + (1 - share) ** 2))
+    assert angles.spectral_dimension([9e-9, 1e-9]) == pytest.approx(angles.spectral_dimension([9, 1]))
+    assert angles.spectral_dimension(np.arange(1, 65) ** -1.0) == pytest.approx(17.6, abs=0.05)  # the ratio: 13.8
+    assert angles.spectral_dimension(np.arange(1, 65) ** -1.5) == pytest.approx(7.2, abs=0.05)  # 4.6
+
+
+@pytest.mark.parametrize("variances", [[1.0], [1.0, 0.0], [[1.0, 2.0]], [1.0, -1.0]])
+def test_a_wrong_spectrum_is_named(variances):
+    with pytest.raises(ValueError, match="'variances' needs at least two, all above 0, in 'spectral_dimension'"):
+        angles.spectral_dimension(variances)
+
+
+def test_paired_and_shuffled_differ_where_parts_depend_on_each_other():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((4000, 8))
+    b = a + rng.standard_normal((4000, 8))  # cos² of the pairs is about 1/2
+    assert angles.effective_dimension(a, b) < 3
+    assert angles.effective_dimension(*angles.strangers(a, b, rng)) == pytest.approx(8, rel=0.03)
+    assert angles.effective_dimension(np.eye(4), np.roll(np.eye(4), 1, axis=0)) == math.inf
+
+
+def test_strangers_never_meet_their_own():
+    a, b = np.arange(5)[:, None], 10 + np.arange(5)[:, None]
+    first, second = angles.strangers(a, b, np.random.default_rng(0), rounds=3)
+    assert first.shape == second.shape == (15, 1)
+    pairs = set(zip(first[:, 0].tolist(), (second[:, 0] - 10).tolist()))
+    assert len(pairs) == 15
+    assert not any(i == j for i, j in pairs)
+    assert len(angles.strangers(a, b, np.random.default_rng(0))[0]) == 20  # all there are
+
+
+@pytest.mark.parametrize("n", [2, 5, 64])
+def test_the_pull_is_the_gradient_of_the_squared_cosine(n):
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 20_000, n, generator=generator, dtype=torch.float64)
+    a = (a / a.norm(dim=1, keepdim=True)).requires_grad_()
+    (torch.nn.functional.cosine_similarity(a, b) ** 2).sum().backward()
+    norms = a.grad.norm(dim=1).square().mean().sqrt().item()
+    theta = angles.between(a.detach().numpy(), b.numpy())
+    assert angles.pull(theta) == pytest.approx(norms, rel=1e-9)
+    assert angles.pull(theta) == pytest.approx(2 * ((n - 1) / (n * (n + 2))) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("n", DIMENSIONS)
+def test_the_variance_is_the_sum_and_lies_between_its_bounds(n):
+    k = np.arange(200_000)
+    tail = 1 / (n + 2 * len(k) - 1)  # ∫ from K - 1/2 on
+    assert angles.variance(n) == pytest.approx((2 / (n + 2.0 * k) ** 2).sum() + tail, rel=1e-9)
+    assert 1 / n + 1 / n**2 <= angles.variance(n) <= 1 / (n - 1)
+
+
+@pytest.mark.parametrize("n", [2, 5, 64])
+def test_the_share_within_a_half_width_inverts_it(n):
+    for level in (0.1, 0.5, 0.95):
+        assert float(angles.within(angles.halfwidth(n, level), n)) == pytest.approx(level)
+    assert angles.within([0.0, math.pi / 2, 3.0], n) == pytest.approx([0, 1, 1])
+
+
+def test_the_summary_of_simulated_angles_is_the_laws():
+    theta = angles.sample(16, 20_000, np.random.default_rng(3))
+    found = angles.summary(theta, 16, 20_000)
+    assert found["mean (deg)"] == pytest.approx(90, abs=0.5)
+    assert found["std (deg)"] == pytest.approx(found["std at n (deg)"], rel=0.03)
+    assert found["effective n"] == pytest.approx(16, rel=0.05)
+    assert found["KS to n"] < found["critical (5 %)"]
+    assert found["critical (5 %)"] == pytest.approx(1.358 / 20_000**0.5, rel=0.01)  # Kolmogorov's limit
+    assert angles.summary(theta, 8, 20_000)["KS to n"] > 0.05
 
 
 def test_angles_between_rows():

@@ -1,1 +1,1 @@
-"""What notebooks measure off the training path: angles, Gaussians, probes, parts, information, cost, a data card."""
+"""What notebooks measure off the training path, from angles and Gaussians to trained vectors and a data card."""

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.integrate import quad, trapezoid
+from scipy.integrate import quad, quad_vec, trapezoid
 from scipy.special import betainc, betaincinv, gammaln, polygamma
-from scipy.stats import norm
+from scipy.stats import kstest, kstwo, norm
 
 
 def _dimension(n: int, caller: str) -> int:
@@ -46,7 +46,8 @@ def cdf(theta: ArrayLike, n: int) -> np.ndarray:
 def variance(n: int) -> float:
     """Exact variance of the angle in rad², Eq. (2): Var_n = ½ ψ₁(n/2), with ψ₁ the trigamma function.
 
-    The paper approximates it by Laplace's method, 1/(n-2), and then writes 1/n (Eq. 3).
+    Equal to 2 Σ_{k≥0} 1/(n+2k)², and so between 1/n + 1/n² and 1/(n-1). The paper approximates it by Laplace's
+    method, 1/(n-2), and then writes 1/n (Eq. 3).
     """
     return float(polygamma(1, _dimension(n, "variance") / 2)) / 2
 
@@ -107,21 +108,106 @@ def normal_distance(n: int, variance_of_normal: float | None = None) -> float:
     return float(inside + 2 * norm.sf(math.pi / 2 / spread)) / 2
 
 
-def effective_dimension(a: np.ndarray, b: np.ndarray | None = None) -> float:
-    """The n whose isotropic vectors have as large a mean squared cosine: tr(A) tr(B) / tr(A B).
+def within(half: ArrayLike, n: int) -> np.ndarray:
+    """P(|θ - π/2| ≤ half), the inverse of `halfwidth`: I_{sin² half}(1/2, (n-1)/2), for half in [0, π/2] radians."""
+    return betainc(0.5, (_dimension(n, "within") - 1) / 2, np.sin(np.clip(half, 0, math.pi / 2)) ** 2)
 
-    A and B are the second moments of the rows of a and b. With b left out it is the participation ratio
-    tr(A)² / tr(A²) = (Σλ)² / Σλ², from 1 (a line) to the width (isotropic).
+
+def effective_dimension(a: np.ndarray, b: np.ndarray) -> float:
+    """The n whose isotropic vectors have the mean squared cosine that these pairs have: 1 / mean_i cos²(a_i, b_i).
+
+    It describes the pairs that it is given. Rows that belong together, as two parts of one item do, give the *paired*
+    value; the same rows, each with a stranger (`strangers`), give the *shuffled* one. They differ where the two depend
+    on each other. Infinite if all pairs are orthogonal.
 
     Args:
-        a, b: vectors in rows, (N, d) each, N ≥ 1.
+        a, b: vectors in rows, (N, d) each, N ≥ 1; row i of a is held against row i of b.
     """
-    first = a.T @ a / len(a)
-    second = first if b is None else b.T @ b / len(b)
-    overlap = float((first * second).sum())
-    if overlap <= 0:
-        raise ValueError("'a' and 'b' need a direction in common in 'effective_dimension' (got none)")
-    return float(np.trace(first) * np.trace(second)) / overlap
+    return _dimension_of(between(a, b))
+
+
+def _dimension_of(theta: np.ndarray) -> float:
+    square = float((np.cos(theta) ** 2).mean())
+    return 1 / square if square > 1e-30 else math.inf  # the cosine of π/2 is not 0 in floating point
+
+
+def spectral_dimension(variances: ArrayLike) -> float:
+    """`effective_dimension` of independent Gaussian vectors with these variances along their axes, exact.
+
+        1 / Σ_k p_k²,   p_k = E[x_k² / ‖x‖²] = ∫₀^∞ λ_k / (1 + 2 λ_k t) · Π_j (1 + 2 λ_j t)^(-1/2) dt
+
+    as 1/‖x‖² = ∫₀^∞ exp(-t ‖x‖²) dt. At most the number of variances, which equal ones reach. It is not the
+    participation ratio (Σλ)² / Σλ², which divides two means where the mean of a ratio is meant.
+
+    Args:
+        variances: λ, shape (d,), above 0, d ≥ 2.
+
+    Raises:
+        ValueError: a variance that is not above 0, or fewer than two.
+    """
+    spectrum = np.asarray(variances, dtype=float)
+    if spectrum.ndim != 1 or len(spectrum) < 2 or not (spectrum > 0).all():
+        raise ValueError(f"'variances' needs at least two, all above 0, in 'spectral_dimension' (got {variances!r})")
+    spectrum = spectrum / spectrum.max()
+
+    def shares(x: float) -> np.ndarray:  # t = x / (1 - x)
+        t = x / (1 - x)
+        return spectrum / (1 + 2 * spectrum * t) * np.exp(-np.log1p(2 * spectrum * t).sum() / 2) / (1 - x) ** 2
+
+    p, _ = quad_vec(shares, 0, 1)
+    return float(1 / (p**2).sum())
+
+
+def strangers(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, rounds: int = 20) -> tuple:
+    """Each row of a beside `rounds` rows of b that are not its own: b is shifted by that many different numbers.
+
+    Args:
+        a, b: (N, d) each, N ≥ 2.
+
+    Returns:
+        Two arrays, (N · rounds, d) each; fewer rounds where N - 1 is fewer.
+    """
+    shifts = 1 + rng.permutation(len(b) - 1)[:rounds]
+    return np.tile(a, (len(shifts), 1)), np.concatenate([np.roll(b, shift, axis=0) for shift in shifts])
+
+
+def pull(theta: ArrayLike) -> float:
+    """Root mean square gradient of cos²θ with respect to a unit vector, its other one fixed: √mean sin² 2θ.
+
+    ∂cos²θ/∂a = 2 cos θ sin θ · t on the sphere, t = (b - cos θ · a) / sin θ a unit vector orthogonal to a. For
+    independent directions, one of them uniform, it is 2 √((n-1) / (n (n+2))).
+    """
+    return float(np.sqrt((np.sin(2 * np.asarray(theta)) ** 2).mean()))
+
+
+def summary(theta: np.ndarray, n: int, vectors: int) -> dict[str, float]:
+    """What measured angles are like, beside the law of random directions at n.
+
+    The Kolmogorov-Smirnov distance is the largest gap between the distribution functions. Under the law it exceeds
+    `critical (5 %)` in at most 5 of 100 cases: the value is that of as many independent pairs as there are vectors,
+    however often each of them is used.
+
+    Args:
+        theta: angles in radians, shape (N,).
+        n: dimension of the law, at least 2.
+        vectors: how many distinct vectors there are on the side that has fewer.
+    """
+    return {
+        "mean (deg)": float(np.degrees(theta.mean())),
+        "std (deg)": float(np.degrees(theta.std())),
+        "std at n (deg)": float(np.degrees(variance(n) ** 0.5)),
+        "n": n,
+        "effective n": _dimension_of(theta),
+        "mean cos²": float((np.cos(theta) ** 2).mean()),
+        "pull": pull(theta),
+        "KS to n": ks_distance(theta, n),
+        "critical (5 %)": float(kstwo.ppf(0.95, vectors)),
+    }
+
+
+def ks_distance(theta: np.ndarray, n: int) -> float:
+    """Kolmogorov-Smirnov distance between measured angles (radians) and the law at n."""
+    return float(kstest(theta, lambda t: cdf(t, n)).statistic)
 
 
 def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sea.data import Dataset
+from sea.models import Recommender
 from sea.records import NotPublished, Record, measure
 from sea.study import Study
 from sea.train import NegativeSampler
@@ -45,7 +47,12 @@ def pull(record: Record) -> dict[str, float]:
     At the kept weights, in training mode, over all train pairs, with one draw of negatives from seed 0.
     """
     world = record.data()
-    model = record.model(world).train()
+    return pull_of(record.model(world), world)
+
+
+def pull_of(model: Recommender, world: Dataset) -> dict[str, float]:
+    """`pull` of a model of SEA's kind as it is now, trained or not."""
+    model.train()
     pairs = torch.from_numpy(world.train)
     negatives = NegativeSampler(world, pairs.device)(pairs[:, 0], torch.Generator().manual_seed(0))
     shared = list(model.separate.transform.parameters())
