@@ -11,6 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from sea.analysis import explorers
@@ -73,3 +74,26 @@ def test_the_slider_moves_and_the_density_follows(browser, tmp_path):
     wait.until(lambda b: b.execute_script(TITLE).startswith("n = 2:"))
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not [entry for entry in errors if "ERR_" not in entry["message"]], errors  # the page's own CDN links aside
+
+
+def test_the_arrow_keys_move_a_native_slider_and_the_picture_follows(browser, tmp_path):
+    page = explorers.fusion_explorer([-0.25, 0.0, 0.5, 1.0, 1.25])
+    path = tmp_path / "fusion.html"
+    path.write_text(f"<meta charset='utf-8'>{page.data}", encoding="utf-8")
+    browser.get(path.as_uri())
+    browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
+    wait = WebDriverWait(browser, 30)
+    wait.until(lambda b: b.find_elements(By.TAG_NAME, "input") and b.find_elements(By.CLASS_NAME, "gtitle"))
+    slider = browser.find_element(By.TAG_NAME, "input")
+    assert "opposite ways" in browser.execute_script(TITLE)
+    for key, value, tells in (
+        (Keys.ARROW_RIGHT, "1", "zero vector"),
+        (Keys.ARROW_RIGHT, "1.25", "same way"),
+        (Keys.HOME, "-0.25", "same way"),
+    ):
+        slider.send_keys(key)
+        wait.until(
+            lambda b, tells=tells, value=value: f"= {value}: " in (now := b.execute_script(TITLE)) and tells in now
+        )
+        assert slider.get_attribute("aria-valuetext") == value
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

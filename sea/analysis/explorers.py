@@ -1,13 +1,16 @@
 """Pictures that a reader moves by a slider, as pages of their own: no kernel, no network."""
 
 import html
+import json
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import HTML
+from plotly.subplots import make_subplots
 
-from sea.analysis import angles
+from sea.analysis import angles, gaussians
 
 
 def angle_explorer(dimensions: Iterable[int], draws: int, rng: np.random.Generator) -> HTML:
@@ -58,3 +61,160 @@ def _explorer_frame(n: int, draws: int, rng: np.random.Generator) -> go.Frame:
             "yaxis": {"range": [0, top]},
         },
     )
+
+
+def fusion_explorer(weights: Iterable[float]) -> HTML:
+    """A slider over a_v, two modalities in a plane: C moves on the line Z_v Z_t, both uniques with it.
+
+    Beneath, the squared dot product of the uniques, (a_v a_t)² |Z_v - Z_t|⁴. A page as that of `angle_explorer`; its
+    slider is the browser's own, which the arrow keys move as well.
+
+    Args:
+        weights: a_v, ascending; a_t = 1 - a_v.
+    """
+    weights = list(weights)
+    z = np.array([[0.6, 2.2], [3.0, 1.0]])  # Z_v, Z_t
+    a = np.linspace(min(weights), max(weights), 201)
+    line = a[:, None] * z[0] + (1 - a[:, None]) * z[1]
+    products = (a * (1 - a)) ** 2 * ((z[0] - z[1]) ** 2).sum() ** 2
+    frames = [_fusion_frame(one, z) for one in weights]
+    first = frames[len(weights) // 2]
+    figure = make_subplots(rows=2, cols=1, row_heights=[0.62, 0.38], vertical_spacing=0.2)
+    figure.add_scatter(
+        x=line[:, 0], y=line[:, 1], mode="lines", line={"color": "#bbbbbb", "dash": "dot"}, name="fusions"
+    )
+    figure.add_scatter(
+        x=[0, *z[:, 0]], y=[0, *z[:, 1]], mode="markers+text", text=["0", "Z<sub>v</sub>", "Z<sub>t</sub>"],
+        textposition="top center", marker={"color": "black", "size": 7}, showlegend=False,
+    )  # fmt: skip
+    for trace in first.data[:3]:
+        figure.add_trace(trace)
+    figure.add_scatter(x=a, y=products, line={"color": "#bbbbbb"}, showlegend=False, row=2, col=1)
+    figure.add_trace(first.data[3], row=2, col=1)
+    for frame in frames:
+        frame.traces = [2, 3, 4, 6]
+    figure.frames = frames
+    figure.update_layout(template="simple_white", height=560, title=first.layout.title)
+    figure.update_layout(legend={"orientation": "h", "y": -0.22})
+    figure.update_xaxes(visible=False, row=1, col=1)
+    figure.update_yaxes(visible=False, scaleanchor="x", row=1, col=1)
+    figure.update_xaxes(title="weight a<sub>v</sub> of Z<sub>v</sub>", row=2, col=1)
+    figure.update_yaxes(title="squared dot product", row=2, col=1)
+    return _steered(figure, {"weight of Z_v": weights}, "fusion explorer", 650)
+
+
+def _fusion_frame(a: float, z: np.ndarray) -> go.Frame:
+    fused = a * z[0] + (1 - a) * z[1]
+    unique = z - fused
+    dot = float(unique[0] @ unique[1])
+    if dot:
+        tells = f"the uniques point {'opposite ways' if dot < 0 else 'the same way'}: cosine {np.sign(dot):+.0f}"
+    else:
+        tells = "one unique is the zero vector and has no direction"
+    arrows = [
+        go.Scatter(
+            x=[fused[0], end[0]], y=[fused[1], end[1]], mode="lines+markers", name=f"Z<sub>{m}</sub> - C",
+            line={"color": colour, "width": width},
+            marker={"symbol": "arrow", "angleref": "previous", "size": [0, 16], "color": colour},
+        )
+        for end, m, colour, width in zip(z, "vt", ("#0072B2", "#D55E00"), (6, 2))
+    ]  # fmt: skip
+    point = {"mode": "markers", "marker": {"color": "#009E73", "size": 11, "symbol": "diamond"}}
+    return go.Frame(
+        name=_name([a]),
+        data=[
+            *arrows,
+            go.Scatter(x=[fused[0]], y=[fused[1]], name="C, the fusion", **point),
+            go.Scatter(x=[a], y=[dot**2], showlegend=False, **point),
+        ],
+        layout={"title": {"text": f"a<sub>v</sub> = {a:g}: {tells}", "font": {"size": 14}}},
+    )
+
+
+def bound_explorer(learned: pd.DataFrame, d: int) -> HTML:
+    """Three sliders, q's hidden units, its steps, the scale of u: where vCLUB lies, as the truth grows.
+
+    A page as that of `fusion_explorer`.
+
+    Args:
+        learned: what `bounds.learned_club` returns.
+        d: coordinates that it was made for.
+    """
+    names = {"width": "hidden units of q", "steps": "steps of q", "scale": "scale of u"}
+    keys = learned.index.droplevel("I").unique()
+    controls = {title: list(keys.unique(name)) for name, title in names.items()}
+    frames = [_bound_frame(key, learned["vCLUB"].loc[key], d) for key in keys]
+    middle = _name(values[len(values) // 2] for values in controls.values())
+    first = next(frame for frame in frames if frame.name == middle)
+    truth = np.linspace(0, learned.index.unique("I").max(), 60)
+    figure = go.Figure(layout={"title": first.layout.title}, frames=frames)
+    figure.add_scatter(x=truth, y=truth, line={"color": "#999999", "width": 5}, name="the truth")
+    exact = gaussians.club(gaussians.correlation(truth, d), d)
+    figure.add_scatter(x=truth, y=exact, line={"color": "#0072B2"}, name="true conditional")
+    figure.add_traces(first.data)
+    figure.update_layout(
+        template="simple_white",
+        height=430,
+        legend={"orientation": "h", "y": -0.25},
+        xaxis={"title": "true information (nats)", "range": [-0.2, truth[-1] + 0.2]},
+        yaxis={"title": "vCLUB (nats)", "range": [-2, 2.5 * truth[-1]]},
+    )
+    return _steered(figure, controls, "bound explorer", 570)
+
+
+def _bound_frame(key: tuple, found: pd.Series, d: int) -> go.Frame:
+    width, steps, scale = key
+    truth = found.index.to_numpy()
+    fine = np.linspace(0, truth[-1], 60)
+    best = gaussians.limited_club(gaussians.correlation(fine, d), d, scale)
+    below = found.to_numpy() < truth
+    colours = np.where(below, "#D55E00", "#000000").tolist()
+    symbols = np.where(below, "x", "circle").tolist()
+    text = f"{width} hidden units, {steps} steps, scale {scale:g}: below the truth at {below.sum()} of {len(below)}"
+    marks = {"color": colours, "symbol": symbols, "size": 9}
+    dashed = {"color": "#009E73", "dash": "dash"}
+    return go.Frame(
+        name=_name(key),
+        data=[
+            go.Scatter(x=fine.round(3), y=best.round(3), line=dashed, name="best q of its kind"),
+            go.Scatter(
+                x=truth, y=found.round(3), mode="markers", marker=marks, name="learned q; a cross: below the truth"
+            ),
+        ],
+        traces=[2, 3],
+        layout={"title": {"text": text, "font": {"size": 14}}},
+    )
+
+
+_SLIDERS = """
+const plot = document.getElementById("{plot_id}"), bar = document.createElement("form"), chosen = [];
+const show = () => Plotly.animate(plot, [chosen.map(one => one()).join(" | ")],
+  {mode: "immediate", frame: {duration: 0, redraw: true}, transition: {duration: 0}});
+for (const [name, values] of CONTROLS) {
+  const label = bar.appendChild(document.createElement("label"));
+  label.append(name + " ");
+  const input = label.appendChild(document.createElement("input"));
+  const shown = label.appendChild(document.createElement("output"));
+  Object.assign(input, {type: "range", min: 0, max: values.length - 1, value: Math.floor(values.length / 2)});
+  const tell = () => { shown.value = values[input.value]; input.setAttribute("aria-valuetext", shown.value); };
+  input.addEventListener("input", () => { tell(); show(); });
+  chosen.push(() => values[input.value]);
+  tell();
+}
+bar.style = "display: flex; flex-wrap: wrap; gap: 4px 24px; font: 14px sans-serif";
+plot.before(bar);
+"""
+
+
+def _name(values: Iterable[float]) -> str:
+    """A frame's name, from the values of its controls, as the sliders put it together."""
+    return " | ".join(f"{value:g}" for value in values)
+
+
+def _steered(figure: go.Figure, controls: dict[str, list[float]], title: str, height: int) -> HTML:
+    """A page in a frame of its own, with a slider for each control, which begins at the value in the middle."""
+    steps = json.dumps([(name, [f"{value:g}" for value in values]) for name, values in controls.items()])
+    script = _SLIDERS.replace("CONTROLS", steps)
+    page = html.escape(figure.to_html(include_plotlyjs=True, auto_play=False, post_script=script))
+    frame = f'<iframe srcdoc="{page}" title="{title}" width="100%" height="{height}" style="border:0"></iframe>'
+    return HTML(f"<div>{frame}</div>")
