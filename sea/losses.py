@@ -92,8 +92,9 @@ def _check_contrast(name: str, tau: float, **pair: Tensor) -> None:
 def solosim(anchor: Tensor, other: Tensor, tau: float = 0.2) -> Tensor:
     """SoloSimLoss, Eq. (16): -(1/N) Σ_i log [exp(â_i·ô_i/τ) / Σ_j exp(â_i·ô_j/τ)], hats are unit rows.
 
-    One-directional InfoNCE whose negatives are all other rows; log N minus it is a lower bound of the
-    mutual information. Memory is O(N d) beyond one block of rows, time O(N² d).
+    One-directional InfoNCE whose negatives are all other rows; log N minus it is, on average, a lower bound of the
+    mutual information if the parts were not fitted on these rows. Memory is O(N d) beyond one block of rows, time
+    O(N² d).
 
     Args:
         anchor, other: the two modalities' generic parts, shape (N, d) each (the paper: text, image).

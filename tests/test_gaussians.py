@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from sea import losses
@@ -94,6 +94,24 @@ def test_club_is_the_variational_form_at_the_true_conditional():
     assert gaussians.club(rho, 5) == pytest.approx(true, rel=1e-12, abs=1e-15)
 
 
+@pytest.mark.parametrize("factor", [0.2, 1.0, 3.0, 8.0])
+@pytest.mark.parametrize("rho", [0.3, -0.8, 0.95])
+def test_club_with_limited_variance_is_that_of_the_likeliest_q_there_is(rho, factor):
+    """By search over slopes and scales of q; the misfit does not change if u is measured in units of y."""
+    limits = [(-2, 2), (math.exp(-0.5) / factor, math.exp(0.5) / factor)]
+    start = [0.1, np.mean(limits[1])]
+    found = optimize.minimize(lambda q: float(gaussians.kl_joint(rho, 1, *q)), start, bounds=limits, method="L-BFGS-B")
+    expected = gaussians.variational_club(rho, 3, *found.x)
+    assert gaussians.limited_club(rho, 3, factor) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_a_small_scale_lowers_limited_club_and_a_large_one_raises_it_without_end():
+    assert gaussians.limited_club(0.8, 1, [1.2, 2.7]) == pytest.approx(2 * [float(gaussians.club(0.8, 1))], rel=1e-12)
+    assert gaussians.limited_club(0.8, 1, 3.0) == pytest.approx(9 * 0.64 / math.e)  # 2.12; without the cap, 1.78
+    assert gaussians.limited_club(0.8, 1, 0.1) == pytest.approx(0.01 * 0.64 * math.e)
+    assert gaussians.mutual_information(0.8, 1) > gaussians.limited_club(0.8, 1, 0.1)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_loss_on_simulated_pairs_meets_the_closed_form(setting):
     rho, d, slope, scale, shift = setting
@@ -160,6 +178,7 @@ RHO, D, SCALE = "lie between -1 and 1", "be a whole number of at least 1", "be a
         ("club", (1.0, 2), "rho", RHO, "1.0"),
         ("club", (0.5, 1.5), "d", D, "1.5"),
         ("variational_club", (0.5, 1, 0.5, 0.0), "scale", SCALE, "0.0"),
+        ("limited_club", (0.5, 1, 0.0), "factor", SCALE, "0.0"),
         ("kl_joint", (0.5, 1, 0.5, -1.0), "scale", SCALE, "-1.0"),
         ("kl_product", (0.5, True, 0.5, 1.0), "d", D, "True"),
         ("sample", (2.0, 5, 1, np.random.default_rng(0)), "rho", RHO, "2.0"),

@@ -36,6 +36,20 @@ def test_outside_of_zero_to_one_they_are_parallel_and_at_the_ends_one_vanishes(r
     assert not v[3].any()
 
 
+def test_a_squared_dot_product_falls_by_vectors_that_meet_and_by_weights_that_choose(rng):
+    """(v·t)² = (a_v a_t)² |Z_v - Z_t|⁴."""
+    z = rng.standard_normal((2, 50, 6))
+    apart = np.linalg.norm(z[0] - z[1], axis=1)
+    seen = {}
+    for a in (0.5, 0.9, 0.999):
+        _, (v, t) = probes.subtract(z, np.stack([np.full(50, a), np.full(50, 1 - a)]))
+        seen[a] = (v * t).sum(1) ** 2
+        assert seen[a] == pytest.approx((a * (1 - a)) ** 2 * apart**4, rel=1e-9)
+    assert (seen[0.999] < 2e-5 * seen[0.5]).all()  # and the vectors are where they were
+    _, (v, t) = probes.subtract(z * 0.5, np.full((2, 50), 0.5))
+    assert (v * t).sum(1) ** 2 == pytest.approx(seen[0.5] / 16, rel=1e-9)
+
+
 def test_three_uniques_lie_in_a_plane_and_equal_weights_make_a_simplex(rng):
     z = rng.standard_normal((3, 200, 400))
     weights = special.softmax(rng.standard_normal((3, 200)), axis=0)

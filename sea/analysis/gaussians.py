@@ -15,13 +15,15 @@ from scipy.integrate import trapezoid
 from scipy.stats import norm
 
 
-def _check(caller: str, d: int, rho: ArrayLike = 0.0, scale: ArrayLike = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def _check(
+    caller: str, d: int, rho: ArrayLike = 0.0, scale: ArrayLike = 1.0, scale_name: str = "scale"
+) -> tuple[np.ndarray, np.ndarray]:
     rho, scale = np.asarray(rho, dtype=float), np.asarray(scale, dtype=float)
     if isinstance(d, bool) or int(d) != d or d < 1:
         raise ValueError(f"'d' needs to be a whole number of at least 1 in '{caller}' (got {d!r})")
     for name, values, right, rule in (
         ("rho", rho, np.abs(rho) < 1, "lie between -1 and 1"),
-        ("scale", scale, scale > 0, "be above 0"),
+        (scale_name, scale, scale > 0, "be above 0"),
     ):
         if not right.all():
             raise ValueError(f"'{name}' needs to {rule} in '{caller}' (got {values[~right].flat[0]})")
@@ -57,6 +59,23 @@ def variational_club(rho: ArrayLike, d: int, slope: ArrayLike, scale: ArrayLike)
     """
     rho, scale = _check("variational_club", d, rho, scale)
     return d * np.asarray(slope) * rho / scale**2
+
+
+def limited_club(rho: ArrayLike, d: int, factor: ArrayLike = 1.0) -> np.ndarray:
+    """CLUB of x and u = c y with the likeliest q whose variance lies in [1/e, e], as the tanh of the program keeps it.
+
+    The mean of that q is the true one, c ρ x. Its variance is the nearest allowed one to the true c² (1 - ρ²):
+
+        d c² ρ² / min(max(c² (1 - ρ²), 1/e), e)
+
+    I(x; u) does not depend on c. This does, wherever the true variance is outside of the limits.
+
+    Args:
+        factor: c, above 0.
+    """
+    rho, factor = _check("limited_club", d, rho, factor, scale_name="factor")
+    scale = np.clip(factor * np.sqrt(1 - rho**2), np.exp(-0.5), np.exp(0.5))
+    return variational_club(rho, d, rho, scale / factor)  # q(y|x), in units of y
 
 
 def kl_joint(rho: ArrayLike, d: int, slope: ArrayLike, scale: ArrayLike, shift: ArrayLike = 0.0) -> np.ndarray:
