@@ -36,7 +36,7 @@ TEMPLATE = """
 <script>{{ resources.reveal_js }}</script>
 <script>
 Reveal.initialize({ width: 1100, height: 760, margin: 0.03, center: false, hash: true, slideNumber: "c/t",
-                    transition: "none" });
+                    navigationMode: "linear", transition: "none" });
 </script>
 {%- endblock footer_js -%}
 """
