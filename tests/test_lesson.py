@@ -2,6 +2,8 @@
 
 import math
 import re
+import textwrap
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -14,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from test_explorers import browser  # noqa: F401
 
+import sea.runs
 from sea import execute, losses
 from sea.slides import slides
 
@@ -253,3 +256,22 @@ def test_slides_open_and_turn_by_the_keyboard(browser, page):  # noqa: F811
     assert not browser.get_log("browser")
     requests = "return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'))"
     assert not browser.execute_script(requests)
+
+
+def test_the_recipe_of_the_reproduction_exercise_works(tmp_path, monkeypatch, capsys):
+    text = LESSON.with_name("README.md").read_text(encoding="utf-8")
+    recipe = textwrap.dedent(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    monkeypatch.setattr(sea.runs, "run", partial(sea.runs.run, root=tmp_path))
+    exec(recipe.replace('"default"', '"quick"'), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "not tested (one world)"
+    assert len(list(tmp_path.glob("planted-SEA-*"))) == 2
+
+
+def test_the_rubric_adds_up_and_the_talk_takes_twenty_minutes():
+    text = LESSON.with_name("README.md").read_text(encoding="utf-8")
+    rubric = text.split("**Rubric, 20 points.**")[1]
+    assert sum(int(points) for points in re.findall(r"\| (\d+) \|$", rubric, re.MULTILINE)) == 20
+    pictures = re.findall(r"^\| \d \| \[(\w+)\]", text, re.MULTILINE)
+    assert len(pictures) * 2.5 == 20
+    folder = LESSON.parents[1] / "figures" / "planted"
+    assert not [name for name in pictures if not (folder / f"{name}.png").exists()]
