@@ -260,7 +260,7 @@ def test_slides_open_and_turn_by_the_keyboard(browser, page):  # noqa: F811
 
 def test_the_recipe_of_the_reproduction_exercise_works(tmp_path, monkeypatch, capsys):
     text = LESSON.with_name("README.md").read_text(encoding="utf-8")
-    recipe = textwrap.dedent(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    recipe = textwrap.dedent(re.search(r"```python\n( +from dataclasses.*?)```", text, re.DOTALL)[1])
     monkeypatch.setattr(sea.runs, "run", partial(sea.runs.run, root=tmp_path))
     exec(recipe.replace('"default"', '"quick"'), {})
     assert capsys.readouterr().out.splitlines()[-1] == "not tested (one world)"
