@@ -55,6 +55,7 @@ body, .reveal { background: white; color: #222; font: 22px/1.4 system-ui, sans-s
 .reveal table { font-size: 18px; margin: .3em auto; border-collapse: collapse; }
 .reveal th, .reveal td { padding: .15em .8em; border-bottom: 1px solid #ccc; }
 math[display=block] { margin: .5em 0; }
+.reveal .slide-number { right: auto; left: 8px; }
 """
 
 
