@@ -81,7 +81,7 @@ def trust(data, places, k=5):
 def test_the_t_sne_explorer_has_the_maps_of_each_perplexity_as_they_are_and_centred():
     rng = np.random.default_rng(3)
     clouds = {("head", "a"): rng.standard_normal((30, 4)), ("unique", "<b>b"): rng.standard_normal((30, 4)) + 6}
-    by_name, size, _ = frames(explorers.tsne_explorer(clouds, [4, 12]))
+    by_name, _, _ = frames(explorers.tsne_explorer(clouds, [4, 12]))
     assert list(by_name) == ["4", "12"]
     found = list(by_name.values())
     assert {trace["name"] for trace in found[0]["data"]} == {"head, a", "unique, &lt;b&gt;b"}  # a name is no tag

@@ -259,7 +259,7 @@ def test_ctrl_c_leaves_nothing_that_looks_finished(tmp_path, start, jobs, everyo
     [
         (["--bogus"], "unrecognized arguments: --bogus"),
         (["--dataset", "nope"], "--dataset needs to be planted, a folder or one under data/ (got 'nope')"),
-        (["--only", "01,77"], "needs numbers among 00, "),
+        (["--only", "01,77"], f"needs numbers among {NOTEBOOKS[0].name[:2]}, "),
         (["--profile", "slow"], "invalid choice: 'slow'"),
         (["--models", "SEA,XYZ"], "'models' needs names among BPR, "),
         (["--seeds", "0"], "needs to be a whole number of at least 1 (got '0')"),
