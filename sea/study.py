@@ -200,6 +200,17 @@ class Study:
         """By how much `reference` is above each other variant."""
         return {n: self.estimate({reference: 1, n: -1}, metric, split) for n in self.records if n != reference}
 
+    def changes(self, reference: str, metric: str = MONITOR, split: str = "test") -> dict[str, Estimate]:
+        """By how much each other variant is above `reference`, in whose percent it is told."""
+        return {n: self.estimate({n: 1, reference: -1}, metric, split) for n in self.records if n != reference}
+
+    def chance(self, name: str) -> str:
+        """What a variant's interval in `summary` is over, in words; of one world there is none."""
+        several = len(_with_result(self.records[name])) > 1
+        if self._worlds([name]):
+            return "over worlds" if several else "none, one world"
+        return "over trainings and users" if several else "over users alone, one training"
+
     def groups(self, first: Iterable[str], second: Iterable[str], metric: str = MONITOR) -> Estimate:
         """By how much variants of one kind are above those of another, the variant being the unit."""
         names = [*first], [*second]
