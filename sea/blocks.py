@@ -1,4 +1,4 @@
-"""Rows at a time: how everything that would be items × items, or users × items, stays small."""
+"""Tables of items × items or users × items, computed some rows at a time, so that no whole table is in memory."""
 
 from collections.abc import Iterator
 

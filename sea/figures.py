@@ -7,7 +7,7 @@ import sys
 import textwrap
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,6 +19,11 @@ from matplotlib.figure import Figure
 STYLE = Path(__file__).parents[1] / "figures" / "sea.mplstyle"
 COLUMN, PAGE = 3.5, 7.2
 """Widths of a figure in inches: one column, and the page."""
+
+LOOKS = (("o", "C0"), ("s", "C1"), ("D", "C2"))
+"""Marker and colour of what shares a line: they differ in both, for whoever can't tell the colours."""
+PAPER = "the paper, on Baby"
+"""The legend's words for hollow marks: Tables 3 and 4 are on that set alone."""
 
 LATEX = str.maketrans(
     {c: "\\" + c for c in "&%$#_{}"}
@@ -111,6 +116,26 @@ def forest(ax: Axes, rows: pd.DataFrame, shift: float = 0.0, **look: object) -> 
     ax.axvline(0, color="0.6", lw=0.8, ls=":", zorder=0)
     ax.errorbar(rows["percent"], place + shift, xerr=rows["percent ±"].fillna(0), **{"fmt": "o", "ms": 4} | look)
     ax.set(yticks=place, yticklabels=rows.index, ylim=(-0.6, len(rows) - 0.4))
+
+
+def forests(ax: Axes, series: Mapping[str, pd.DataFrame], paper: pd.Series | None = None) -> None:
+    """Draw up to three `forest`s on common lines, a marker and a colour for each, and the paper's values hollow.
+
+    Args:
+        series: by the name that the legend has, rows as in `forest`, with one index.
+        paper: the paper's percent by row, drawn on the first one's height; NaN, or a row that is not there, has none.
+
+    Raises:
+        ValueError: more than three.
+    """
+    if len(series) > len(LOOKS):
+        raise ValueError(f"'series' needs at most {len(LOOKS)} entries in 'forests' (got {len(series)})")
+    shifts = np.linspace(0.22, -0.22, len(series)) if len(series) > 1 else [0.0]
+    for (name, rows), shift, (marker, colour) in zip(series.items(), shifts, LOOKS):
+        forest(ax, rows, shift, fmt=marker, color=colour, label=label(name))
+        if paper is not None and shift == shifts[0]:
+            place = np.arange(len(rows))[::-1] + shift
+            ax.plot(paper.reindex(rows.index), place, "o", mfc="none", mec="k", ms=7, label=PAPER, zorder=3)
 
 
 def _shown(value: object, digits: int) -> str:

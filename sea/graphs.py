@@ -244,7 +244,7 @@ def _nearest_of_likely(unit: Tensor, k: int) -> Tensor:
     own = found == np.arange(n)[:, None]
     order = np.argsort(~own, axis=1, kind="stable")  # itself first, the others as they were
     found = np.take_along_axis(found, order, axis=1)
-    found[:, 0] = np.arange(n)  # also where it was crowded out, by equals of which one gives way
+    found[:, 0] = np.arange(n)  # also an item that k others tie with, and that was not found: it replaces one of them
     return torch.from_numpy(found).to(unit.device)
 
 

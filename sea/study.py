@@ -62,13 +62,14 @@ GENERALIZATION = {"VBPR": "VBPR+SEA", "FREEDOM": "FREEDOM+SEA"}
 """Table 3: a model, and the same with SEA's plug-in."""
 
 SWEEP = {
-    "alpha": (0.0012, 0.012, 0.12, 0.6),
-    "beta": (0.0006, 0.006, 0.06, 0.6),
-    "tau": (0.05, 0.2, 0.8),
+    "alpha": (0.0012, 0.004, 0.012, 0.04, 0.12, 0.3, 0.6),
+    "beta": (0.0006, 0.002, 0.006, 0.02, 0.06, 0.2, 0.6),
+    "tau": (0.05, 0.08, 0.125, 0.2, 0.32, 0.5, 0.8),
     "q_steps": (0, 5, 50),
 }
-"""Figure 4, one at a time around the released setting, and CLUB's steps, which the paper does not vary. The
-tables of two datasets were made with an alpha near 0.6, not with the released 0.012."""
+"""Figure 4, one at a time around the released setting, at seven values that are about evenly spaced on a logarithmic
+axis; and CLUB's steps, which the paper does not vary. The tables of two datasets were made with an alpha near 0.6, not
+with the released 0.012."""
 
 COLUMNS = {RELEASED: {}, LOGGED: {"alpha": 0.6}}
 """The released settings, and the α that the size of the losses in the logs of two datasets implies, the rest as
@@ -198,6 +199,17 @@ class Study:
     def against(self, reference: str, metric: str = MONITOR, split: str = "test") -> dict[str, Estimate]:
         """By how much `reference` is above each other variant."""
         return {n: self.estimate({reference: 1, n: -1}, metric, split) for n in self.records if n != reference}
+
+    def changes(self, reference: str, metric: str = MONITOR, split: str = "test") -> dict[str, Estimate]:
+        """By how much each other variant is above `reference`, in whose percent it is told."""
+        return {n: self.estimate({n: 1, reference: -1}, metric, split) for n in self.records if n != reference}
+
+    def chance(self, name: str) -> str:
+        """What a variant's interval in `summary` is over, in words; of one world there is none."""
+        several = len(_with_result(self.records[name])) > 1
+        if self._worlds([name]):
+            return "over worlds" if several else "none, one world"
+        return "over trainings and users" if several else "over users alone, one training"
 
     def groups(self, first: Iterable[str], second: Iterable[str], metric: str = MONITOR) -> Estimate:
         """By how much variants of one kind are above those of another, the variant being the unit."""

@@ -204,7 +204,11 @@ def _epoch(
 
 
 def _fill_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Zeros where a batch gives no gradient: Adam then goes on with its momentum, as in the published runs' torch."""
+    """Set zeros where a batch gives no gradient.
+
+    Adam then still moves such a parameter, by the averages of earlier gradients, as it did in the torch version of the
+    paper's runs. Without a gradient Adam would leave it as it is.
+    """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter.grad is None:

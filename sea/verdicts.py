@@ -119,14 +119,16 @@ def _if_active(s: Study, name: str, estimate: Estimate) -> Estimate:
 def rise_and_fall(s: Study, parameter: str, metric: str = MONITOR) -> dict[str, Estimate]:
     """Obs. 5: a value between the ends above both ends. The value is the one that validation prefers among them.
 
-    Were it chosen by the same test metric, its lead would be too large by construction.
+    Were it chosen by the same test metric, its lead would be too large by construction. Values are compared by their
+    differences from the first end: on planted worlds a value may have more worlds than another, and a world moves the
+    mean by more than a setting does.
     """
     names = [f"{parameter} {value:g}" for value in SWEEP[parameter]]
     names = [name if name in s.records else "released" for name in names]
     within = [name for name in names[1:-1] if s.records[name]]
     if not within:
         return {f"{parameter}: no value between the ends": statistics.missing("no run between the ends")}
-    peak = max(within, key=lambda name: s.estimate({name: 1}, metric, "valid").difference)
+    peak = max(within, key=lambda name: s.estimate({name: 1, names[0]: -1}, metric, "valid").difference)
     return {f"{peak} - {end} ({parameter})": s.estimate({peak: 1, end: -1}, metric) for end in (names[0], names[-1])}
 
 

@@ -147,6 +147,42 @@ def test_a_figure_takes_no_text_from_data_for_a_formula(tmp_path):
     assert ax.get_title() == r"\$\frac{\$ <b> "
 
 
+def effects(**percent):
+    return pd.DataFrame({"percent": percent, "percent ±": {name: 2.0 + i for i, name in enumerate(percent)}})
+
+
+def test_series_share_their_lines_and_the_papers_values_are_hollow():
+    fig, ax = plt.subplots()
+    series = {"one": effects(a=1.0, b=-3.0), "two": effects(a=5.0, b=6.0), "$3": effects(a=7.0, b=float("nan"))}
+    figures.forests(ax, series, pd.Series({"b": 0.5, "elsewhere": 9.0}))
+    marks = [bars.lines[0] for bars in ax.containers]
+    assert [list(mark.get_xdata()) for mark in marks[:2]] == [[1, -3], [5, 6]]
+    heights = [mark.get_ydata() for mark in marks]
+    for row, line in enumerate((1, 0)):  # the first row on top
+        own = [found[row] for found in heights]
+        assert own == sorted(own, reverse=True) and len(set(own)) == 3  # the first series on top, none upon another
+        assert all(abs(height - line) < 0.5 for height in own)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"] and list(ax.get_yticks()) == [1, 0]
+    ends = [segment[:, 0].tolist() for segment in ax.containers[0].lines[2][0].get_segments()]
+    assert ends == [[1 - 2, 1 + 2], [-3 - 3, -3 + 3]]
+    assert len({mark.get_color() for mark in marks}) == len({mark.get_marker() for mark in marks}) == 3
+    assert {"one", "two", r"\$3", figures.PAPER} == set(ax.get_legend_handles_labels()[1])
+    (hollow,) = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
+    assert list(hollow.get_xdata())[1:] == [0.5] and pd.isna(hollow.get_xdata()[0])
+    assert list(hollow.get_ydata()) == list(heights[0])
+    plt.close(fig)
+
+
+def test_one_series_lies_on_its_line_and_a_fourth_has_no_look():
+    fig, ax = plt.subplots()
+    figures.forests(ax, {"one": effects(a=1.0, b=2.0)})
+    assert list(ax.containers[0].lines[0].get_ydata()) == [1, 0]
+    assert ax.get_legend_handles_labels()[1] == ["one"]
+    with pytest.raises(ValueError, match=r"'series' needs at most 3 entries in 'forests' \(got 4\)"):
+        figures.forests(ax, dict.fromkeys("abcd", effects(a=1.0)))
+    plt.close(fig)
+
+
 def test_a_notebooks_tables_take_dollar_signs_as_text():
     figures.style()
     assert "tex2jax_ignore" in pd.DataFrame({"title": ["$x$"]})._repr_html_()

@@ -39,6 +39,10 @@ def test_on_planted_worlds_a_summary_is_the_t_interval_over_worlds(three):
     assert row["runs"] == 3
     assert row[METRIC] == pytest.approx(np.mean(means))
     assert row[f"{METRIC} ±"] == pytest.approx((high - low) / 2)
+    assert three.chance("BPR") == "over worlds"
+    single = studies.Study({"BPR": three.records["BPR"][:1]}, {})
+    assert np.isnan(single.summary().loc["BPR", f"{METRIC} ±"])
+    assert single.chance("BPR") == "none, one world"
 
 
 def test_on_planted_worlds_variants_are_paired_by_world(root, three):
@@ -54,6 +58,21 @@ def test_on_planted_worlds_variants_are_paired_by_world(root, three):
     assert mixed.estimate({"two": 1, "one": -1}).high == pytest.approx(interval.high)
 
 
+def test_changes_are_told_in_percent_of_the_reference(three):
+    a, b = (values(three, name).mean(1) for name in ("LightGCN", "BPR"))
+    found = three.changes("BPR")
+    assert list(found) == ["LightGCN"]
+    interval = stats.ttest_rel(a, b).confidence_interval(0.95)
+    percent = found["LightGCN"].row()
+    assert percent["percent"] == pytest.approx(100 * (a.mean() / b.mean() - 1))
+    assert percent["percent"] + percent["percent ±"] == pytest.approx(100 * interval.high / b.mean())
+    of_valid = [record.metrics["valid"][METRIC] for record in three.records["LightGCN"]]
+    against = [record.metrics["valid"][METRIC] for record in three.records["BPR"]]
+    assert three.changes("BPR", split="valid")["LightGCN"].difference == pytest.approx(
+        np.mean(of_valid) - np.mean(against)
+    )
+
+
 def test_on_one_dataset_users_are_paired_and_trainings_are_not(root, tmp_path):
     planted(80, 60, n_factors=2).save(tmp_path / "small")
     found = study(["BPR", "LightGCN"], str(tmp_path / "small"), "quick", seeds=3, device="cpu", root=root)
@@ -62,6 +81,7 @@ def test_on_one_dataset_users_are_paired_and_trainings_are_not(root, tmp_path):
     expected = statistics.crossed(weights, arrays)
     assert found.estimate(weights) == replace(expected, untested="a run of LightGCN was not trained to the end")
     assert found.summary().loc["BPR", f"{METRIC} ±"] == pytest.approx(statistics.crossed({"BPR": 1}, arrays).half)
+    assert found.chance("BPR") == "over trainings and users"
 
 
 def test_a_training_that_its_limit_cut_off_allows_no_word(three):
@@ -80,6 +100,9 @@ def test_one_seed_leaves_the_users(root, tmp_path):
     assert found["other"].untested == "one seed of a"
     by_user = stats.ttest_rel(values(one, "a")[0], values(one, "other")[0]).confidence_interval(0.95)
     assert found["other"].high == pytest.approx(by_user.high)
+    _, high = stats.t.interval(0.95, len(values(one, "a")[0]) - 1, 0, stats.sem(values(one, "a")[0]))
+    assert one.summary().loc["a", f"{METRIC} ±"] == pytest.approx(high)
+    assert one.chance("a") == "over users alone, one training"
 
 
 def test_a_group_s_unit_is_its_variant(three):

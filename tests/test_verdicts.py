@@ -97,6 +97,17 @@ def test_the_peak_of_a_sweep_is_validation_s():
     assert statistics.every(found)[0] == HOLDS
 
 
+def test_the_peak_is_found_by_worlds_that_its_rivals_share():
+    """The released setting has easier worlds besides; on those that all have, validation prefers .12."""
+    levels = {"alpha 0.0012": 0.20, "released": 0.24, "alpha 0.12": 0.25, "alpha 0.6": 0.21}
+    found = {n: records(level, valid=level, seed=k) for k, (n, level) in enumerate(levels.items())}
+    for easy in records(0.40, valid=0.40, seed=9):
+        easy.settings.seed += WORLDS
+        found["released"].append(easy)
+    shape = verdicts.rise_and_fall(Study(found, {}), "alpha")
+    assert list(shape) == ["alpha 0.12 - alpha 0.0012 (alpha)", "alpha 0.12 - alpha 0.6 (alpha)"]
+
+
 def test_a_curve_that_only_rises_contradicts():
     levels = {"alpha 0.0012": 0.20, "released": 0.24, "alpha 0.12": 0.26, "alpha 0.6": 0.29}
     s = Study({n: records(level, seed=k) for k, (n, level) in enumerate(levels.items())}, {})

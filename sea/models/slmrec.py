@@ -26,9 +26,9 @@ class SLMRec(Recommender):
     -log softmax_j(x_i · y_j / τ) at j = i over the batch's rows. Hats are unit rows; the contrast's rows are not. The
     batch's other positives are the negatives, a repeated user or item included; sampled negatives are not used.
 
-    C and B_M halve the width. M is the number of modalities, and a is
-    a_{M-1}; but with two modalities a is a_2. The authors have three modalities. The program behind the published
-    row has two: it takes the audio's term N(a_2, b_2) out, and a_2 stays in the chain.
+    C and B_M halve the width. M is the number of modalities. With three or more, a is a_{M-1}. With two, a is a_2.
+    The authors have three modalities. The program behind the published row has two: it leaves out the audio's term
+    N(a_2, b_2), and keeps a_2 in the chain.
 
     The L2 term is the published runs' weight decay, which their Adam adds to the gradient. Everything learned gets
     a gradient in every batch, so both decay the same, rows of items without an interaction included. The model is
