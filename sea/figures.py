@@ -46,7 +46,7 @@ def label(text: str) -> str:
     return _clean(text).replace("$", r"\$")
 
 
-def save(fig: Figure, name: str, out: str | Path, data: pd.DataFrame, provenance: dict, alt: str = "") -> None:
+def save(fig: Figure, name: str, out: str | Path, data: pd.DataFrame, provenance: dict, alt: str) -> None:
     """Write NAME.pdf, NAME.png, the plotted numbers as NAME.csv and NAME.json with the provenance into `out`.
 
     `alt` tells who can't see the picture what it shows, with its numbers (`told`); it is kept with the provenance.

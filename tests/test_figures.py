@@ -40,7 +40,8 @@ def test_a_datasets_warning_is_in_every_table_and_figure(tmp_path, warning):
     figures.style()
     fig, ax = plt.subplots()
     ax.plot([1, 2])
-    figures.save(fig, "f", tmp_path, TABLE, stamp)
+    figures.save(fig, "f", tmp_path, TABLE, stamp, alt="A line.\nIt rises.")
+    assert json.loads((tmp_path / "f.json").read_text())["alt"] == "A line. It rises."
     assert fig.get_supxlabel() == warning
     if warning:
         box = fig._supxlabel.get_window_extent()
@@ -48,6 +49,12 @@ def test_a_datasets_warning_is_in_every_table_and_figure(tmp_path, warning):
     assert (tmp_path / "f.pdf").stat().st_size > 1000
     assert (tmp_path / "f.png").stat().st_size > 1000
     plt.close(fig)
+
+
+def test_numbers_are_told_with_the_halves_of_their_intervals():
+    values, half = pd.Series({"SEA": 0.28712, "BPR": 0.1, "x": -2.0}), [0.0049, np.nan, 0.0]
+    assert figures.told(values, half) == "SEA 0.287 ± 0.005; BPR 0.100; x -2.000 ± 0.000"
+    assert figures.told(values, digits=1) == "SEA 0.3; BPR 0.1; x -2.0"
 
 
 NASTY = [
@@ -109,7 +116,7 @@ def test_a_spreadsheet_computes_no_text(tmp_path):
     table = pd.DataFrame({"=text": texts, "number": [-1.5] * len(texts)}, index=pd.Index(texts, name="@name"))
     fig, _ = plt.subplots()
     figures.save_table(table, "t", tmp_path, {})
-    figures.save(fig, "f", tmp_path, table, {})
+    figures.save(fig, "f", tmp_path, table, {}, alt="x")
     for name in ("t", "f"):
         rows = _rows(tmp_path / f"{name}.csv")
         assert rows == [["'@name", "'=text", "number"], *([text, text, "-1.5"] for text in kept)]
@@ -141,7 +148,7 @@ def test_a_figure_takes_no_text_from_data_for_a_formula(tmp_path):
     ax.plot([1, 2], label=figures.label(nasty))
     ax.set(title=figures.label(nasty), xticks=[0], xticklabels=[figures.label("$x$\n")])
     ax.legend()
-    figures.save(fig, "f", tmp_path, TABLE, {"warning": nasty})
+    figures.save(fig, "f", tmp_path, TABLE, {"warning": nasty}, alt="x")
     assert (tmp_path / "f.pdf").stat().st_size > 1000 and (tmp_path / "f.png").stat().st_size > 1000
     assert fig.get_supxlabel() == "$\\frac{$ <b>"
     assert ax.get_title() == r"\$\frac{\$ <b> "

@@ -37,6 +37,17 @@ def test_a_stored_notebook_is_clean(path):
     assert "out" in papermill.inspect_notebook(path)
 
 
+def test_each_notebook_leads_to_its_neighbours_by_their_titles():
+    books = [(path.name, nbformat.read(path, 4)) for path in NOTEBOOKS]
+    titles = [book.cells[0].source.splitlines()[0].removeprefix("# ") for _, book in books]
+    for place, (_, book) in enumerate(books):
+        links = [f"[← {titles[place - 1]}]({books[place - 1][0]})"] if place else []
+        links += [f"[{titles[place + 1]} →]({books[place + 1][0]})"] if place + 1 < len(books) else []
+        assert book.cells[-1].metadata.tags == ["navigation"]
+        assert book.cells[-1].source == " · ".join(links)
+        assert titles[place].startswith(f"{place}. ")
+
+
 def test_the_command_knows_every_profile():
     assert tuple(PROFILES) == main.PROFILES
 
