@@ -3,6 +3,7 @@ import json
 
 import matplotlib.pyplot as plt
 import mistune
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
