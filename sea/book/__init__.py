@@ -48,8 +48,10 @@ MEASURED_IN = {
     "Con. 3, parts": "flexibility",
 }
 """By claim, the notebook that measures it, by its name without the number."""
-UNSEARCHED = {"math", "iframe", "nav", "code", "unsearched"}
+UNSEARCHED = {"math", "iframe", "nav", "figcaption", "code", "files", "unsearched"}
 """Elements, and classes, that the search leaves out."""
+TURNING = re.compile("[\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
+"""Characters that turn the direction of what follows; no page has one."""
 SHORT = 12
 """How many characters of a checksum or a commit are shown; the JSON file has all."""
 
@@ -145,7 +147,7 @@ def _write(shelves: list[Shelf], site: Path) -> None:
         text = environment.get_template("page.html").render(around | {"main": Markup(soup), "headings": headings})
         path = site / page.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(TURNING.sub("", text), encoding="utf-8")
         found += _entries(page, soup)
     for shelf in shelves:
         for exhibit in shelf.exhibits:
@@ -154,7 +156,7 @@ def _write(shelves: list[Shelf], site: Path) -> None:
                 content = path.read_bytes()
                 copy = site / shelf.name / "files" / path.name
                 copy.write_bytes(cells.fewer_colours(content) if suffix == "png" else content)
-    index = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    index = TURNING.sub("", json.dumps(found, ensure_ascii=False, separators=(",", ":")))
     (site / "_static" / "search.js").write_text(f"window.bookIndex = {index};\n", encoding="utf-8")
 
 
@@ -178,7 +180,14 @@ def _pages(shelves: list[Shelf], runs: dict[str, dict[str, Record]]) -> list[Pag
         ]
         add = [Page(f"{shelf.name}/index.html", shelf.title, "dataset.html", {"rows": rows, "runs": own})]
         add += [Page(f"{shelf.name}/{b.stem}.html", b.title, "notebook.html", {"book": b}) for b in shelf.notebooks]
-        add.append(Page(f"{shelf.name}/gallery.html", "Figures and tables", "gallery.html", {"groups": _groups(shelf)}))
+        add.append(
+            Page(
+                f"{shelf.name}/gallery.html",
+                "Figures and tables",
+                "gallery.html",
+                {"groups": _groups(shelf), "suffixes": SUFFIXES},
+            )
+        )
         values = {"exhibits": [_provenance(one.stamp) | {"name": one.name} for one in shelf.exhibits]}
         values["lists"] = _lists(shelf, own)
         add.append(Page(f"{shelf.name}/provenance.html", "Where numbers come from", "provenance.html", values))
@@ -197,10 +206,7 @@ def _answer(claim: str, judged: list[Shelf], first: Shelf) -> dict:
     for shelf in judged:
         table = shelf.claims
         rows = table.loc[[claim]].reset_index() if claim in table.index else table.iloc[:0]
-        found[shelf.name] = [
-            row.to_dict() | {"sentence": verdicts.sentence(row, shelf.title), "kind": _kind(row["word"])}
-            for _, row in rows.iterrows()
-        ]
+        found[shelf.name] = [row.to_dict() | {"kind": _kind(row["word"])} for _, row in rows.iterrows()]
     page = next((f"{first.name}/{book.stem}.html" for book in first.notebooks if book.stem[3:] == subject), None)
     return {
         "claim": claim,
@@ -345,17 +351,14 @@ def _words(tag: Tag) -> str:
 
 def _entries(page: Page, soup: BeautifulSoup) -> list[list[str]]:
     """What the search finds: for each section of a page its address, the page's title, its own, and its words."""
-    found = [[page.path, page.title, "", []]]
+    found = [[quote(page.path), page.title, "", []]]
     for piece in _pieces(soup):
         if isinstance(piece, Tag):
-            found.append([f"{page.path}#{piece['id']}", page.title, _words(piece), []])
+            found.append([f"{quote(page.path)}#{quote(piece['id'])}", page.title, _words(piece), []])
         else:
             found[-1][3].append(piece)
-    texts = [
-        (quote(address, safe="/#"), title, own, " ".join(" ".join(parts).split()))
-        for address, title, own, parts in found
-    ]
-    return [list(one) for one in texts if one[2] or one[3]]
+    texts = [[*head, " ".join(" ".join(parts).split())] for *head, parts in found]
+    return [one for one in texts if one[2] or one[3]]
 
 
 def _pieces(tag: Tag) -> Iterator[Tag | str]:
@@ -367,6 +370,3 @@ def _pieces(tag: Tag) -> Iterator[Tag | str]:
             yield child
         elif child.name not in UNSEARCHED and not UNSEARCHED & set(child.get("class", [])):
             yield from _pieces(child)
-
-
-__all__ = ["FIGURES", "SITE", "SUFFIXES", "build"]

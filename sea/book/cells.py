@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from markupsafe import Markup
 from nbconvert.filters.ansi import ansi2html
 from nbformat import NotebookNode
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from sea.book.markup import TURNING, clean, colour, markdown
+from sea.book.markup import clean, colour, markdown
 
 SCRIPT = "plotly.min.js"
 
@@ -128,7 +128,7 @@ def _outputs(cell: NotebookNode, place: Place, name: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    return f'<pre class="out scroll">{ansi2html(TURNING.sub("", text))}</pre>' if text.strip() else ""
+    return f'<pre class="out scroll">{ansi2html(text)}</pre>' if text.strip() else ""
 
 
 def _shown(output: NotebookNode, place: Place, name: str) -> str:
@@ -159,7 +159,7 @@ def _picture(png: bytes, metadata: dict, place: Place, name: str) -> str:
     ).format(
         id=f"picture-{known or name}",
         src=file,
-        alt=TURNING.sub("", alt) or fallback(known or name),
+        alt=alt or fallback(known or name),
         size=Markup('width="{}" height="{}"').format(*size(png)),
         shown=int(metadata.get("width", size(png)[0])),
         links=Markup(" · ").join(
@@ -188,25 +188,26 @@ def fewer_colours(png: bytes) -> bytes:
     return found.getvalue()
 
 
-def _explorer(frame: BeautifulSoup, place: Place, name: str) -> str:
-    """A page that a notebook shows in a frame, as a file of its own, with the one copy of plotly's script.
+def _explorer(frame: Tag, place: Place, name: str) -> str:
+    """A page of plotly that a notebook shows in a frame, as a file of its own, with the one copy of plotly's script.
 
-    The frame's scripts run, but without the rights of the page around it, whatever they are.
+    Its script has to be that of the installed plotly. Nothing else that a frame holds may run in the book.
     """
-    page = BeautifulSoup(frame["srcdoc"], "html.parser")
-    for script in page("script"):
-        if script.string and script.string.strip() == get_plotlyjs().strip():
-            (place.site / "_static" / SCRIPT).write_text(get_plotlyjs(), encoding="utf-8")
-            script.replace_with(page.new_tag("script", src=f"../../_static/{SCRIPT}", charset="utf-8"))
+    page, script = BeautifulSoup(frame["srcdoc"], "html.parser"), get_plotlyjs()
+    own = next((one for one in page("script") if one.string and one.string.strip() == script.strip()), None)
+    if own is None:
+        return _text(
+            "A page that needs scripts was shown here: it is left out, as it is not one of the installed plotly."
+        )
+    (place.site / "_static" / SCRIPT).write_text(script, encoding="utf-8")
+    own.replace_with(page.new_tag("script", src=f"../../_static/{SCRIPT}", charset="utf-8"))
+    title, height = frame.get("title", "explorer"), re.sub(r"\D", "", frame.get("height", "")) or "480"
     page.html["lang"] = "en"
-    page.head.append(page.new_tag("title"))
-    page.title.string = frame.get("title", "explorer")
-    _write(place, f"{name}.html", f"<!doctype html>\n{page}".encode())
-    height = re.sub(r"\D", "", frame.get("height", "")) or "480"
-    return Markup(
-        '<div class="out scroll"><iframe src="cells/{}.html" title="{}" height="{}" sandbox="allow-scripts">'
-        "</iframe></div>"
-    ).format(name, page.title.string, height)
+    for tag, text in (("title", title), ("style", "body { margin: 0; }")):  # a margin would need a bar to scroll
+        page.head.append(page.new_tag(tag, string=text))
+    _write(place, f"{name}.html", str(page).encode())
+    shown = '<div class="out scroll"><iframe src="cells/{}.html" title="{}" height="{}"></iframe></div>'
+    return Markup(shown).format(name, title, height)
 
 
 def _write(place: Place, name: str, content: bytes) -> None:

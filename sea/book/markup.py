@@ -35,8 +35,6 @@ _CLEANER = bleach.Cleaner(
     strip=True,
 )
 _NUMBER = re.compile(r"[-+−±]?[\d.,]+(e[-+]?\d+)?( ?%)?( ± [\d.]+( %)?)?|nan|NaN|")
-TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that turn the direction of what follows; a page has none."""
 
 
 def mathml(formula: str, display: str = "inline") -> str:
@@ -59,7 +57,7 @@ def markdown(source: str, link: Callable[[str], str | None] = lambda url: url) -
     Args:
         link: what a link's address becomes; its text stands alone if that is None.
     """
-    found = MarkdownWithMath(renderer=_Renderer(link)).render(TURNING.sub("", source))
+    found = MarkdownWithMath(renderer=_Renderer(link)).render(source)
     return tables(BeautifulSoup(found, "html.parser"))
 
 
@@ -93,12 +91,12 @@ class _Renderer(IPythonRenderer):
 
 def colour(code: str, language: str = "python") -> str:
     """Code with its words in classes of Pygments, whose colours are the page's."""
-    return highlight(TURNING.sub("", code), get_lexer_by_name(language), HtmlFormatter(cssclass="code scroll"))
+    return highlight(code, get_lexer_by_name(language), HtmlFormatter(cssclass="code scroll"))
 
 
 def clean(html: str) -> str:
     """The tables and plain marks of an output's HTML; scripts, styles, links, pictures and attributes are left out."""
-    soup = BeautifulSoup(TURNING.sub("", html), "html.parser")
+    soup = BeautifulSoup(html, "html.parser")
     for left in soup(["script", "style", "iframe", "template", "noscript", "svg", "math"]):
         left.decompose()
     return tables(BeautifulSoup(_CLEANER.clean(str(soup)), "html.parser"))

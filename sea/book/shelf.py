@@ -13,7 +13,7 @@ from sea import verdicts
 from sea.book import cells
 from sea.book.cells import Notebook
 
-SUFFIXES = {"pdf": "PDF", "png": "PNG", "csv": "CSV", "tex": "LaTeX", "md": "Markdown", "json": "provenance (JSON)"}
+SUFFIXES = {"pdf": "PDF", "png": "PNG", "csv": "CSV", "tex": "LaTeX", "md": "Markdown", "json": "JSON"}
 """What can be downloaded, in the order shown."""
 
 
