@@ -25,7 +25,7 @@ import sea.__main__ as main
 found = sorted(Path(sys.argv.pop(1)).glob("*.ipynb"))
 main.notebooks = lambda: found
 """
-WHOLE = COMMAND + "sys.exit(main.main())"
+WHOLE = COMMAND + "sys.argv.append('--no-site'); sys.exit(main.main())"
 LIGHT = f"""{COMMAND}
 from sea import execute
 def run(options):  # without the imports of a training
@@ -93,7 +93,7 @@ def begin(tmp_path, start):
 
 def run(path, monkeypatch, out):
     monkeypatch.setattr(main, "notebooks", lambda: [path])
-    monkeypatch.setattr(sys, "argv", ["sea", "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["sea", "--no-site", "--out", str(out)])
     monkeypatch.setattr(execute, "interrupt_once", lambda: None)  # these tests keep their own handlers
     return main.main()
 

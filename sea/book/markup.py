@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from html import escape
 
 import bleach
 import latex2mathml.converter
@@ -63,8 +64,14 @@ def markdown(source: str, link: Callable[[str], str | None] = lambda url: url) -
 
 class _Renderer(IPythonRenderer):
     def __init__(self, link: Callable[[str], str | None]):
-        super().__init__(escape=True, allow_harmful_protocols=False)
+        super().__init__(escape=False, allow_harmful_protocols=False)  # an entity is a letter, and HTML is text, below
         self.to = link
+
+    def inline_html(self, html: str) -> str:
+        return escape(html)
+
+    def block_html(self, html: str) -> str:
+        return f"<p>{escape(html)}</p>\n"
 
     def inline_math(self, body: str) -> str:
         return mathml(body)
