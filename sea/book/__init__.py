@@ -4,7 +4,7 @@ Sphinx with myst-nb and pydata-sphinx-theme, tried on the same notebooks, takes 
 styles, fetches each page that its search finds, which browsers refuse on file://, loses a picture's `alt`, and would
 still need pages of our own for the gallery, the claims and the provenance, written in Markdown and escaped twice.
 nbconvert's Markdown, which is installed anyway, with templates of our own takes one small package for the formulas
-(latex2mathml), makes a page of the same notebook half as large with its numbers in the search, and escapes by default.
+(latex2mathml), loads a style sheet and a script of 12 kB, finds without a fetch, and escapes by default.
 """
 
 import json
