@@ -76,6 +76,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--only", type=_chosen, default=notebooks(), metavar="01,03", help="these notebooks alone")
     add("--out", type=Path, metavar="DIR", help="where to write (default: figures/DATASET, figures/DATASET-quick)")
+    add(
+        "--no-site",
+        action="store_true",
+        help="leave the book out: the site in site/ of all figures, or in DIR/site where results go elsewhere",
+    )
     options = parser.parse_args(arguments)
     if options.published:
         options.profile, options.dataset = "paper", Path(options.dataset).name  # all that is published, tuned if it is
@@ -86,7 +91,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             parser.error(f"--dataset needs to be planted, a folder or one under data/ (got {options.dataset!r})")
         options.dataset = str(found)
     suffix = "-quick" if options.profile == "quick" else ""  # a quick look leaves results alone
+    apart = options.out or suffix
     options.out = (options.out or REPOSITORY / "figures" / (Path(options.dataset).name + suffix)).resolve()
+    options.figures, options.site = (
+        (options.out, options.out / "site") if apart else (options.out.parent, REPOSITORY / "site")
+    )
     return options
 
 
@@ -169,7 +178,21 @@ def _run(options: argparse.Namespace) -> int:
         print("Interrupted. Finished trainings are kept, and the same command goes on where this one stopped.")
         return 130
     print(f"Figures and tables: {options.out}")
-    return 1 if "failed" in statuses else 0
+    return 1 if "failed" in statuses or not _build_book(options) else 0
+
+
+def _build_book(options: argparse.Namespace) -> bool:
+    """Build the site of what was drawn, unless it is not wanted; whether that went well."""
+    if options.no_site:
+        return True
+    from sea import book
+
+    try:
+        print(f"The book: {book.build(options.figures, options.site)}")
+    except (ValueError, OSError) as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _execute_all(options: argparse.Namespace, parameters: dict, jobs: int) -> "dict[Path, Outcome]":

@@ -90,7 +90,7 @@ def begin(tmp_path, start):
 
 def run(path, monkeypatch, out):
     monkeypatch.setattr(main, "notebooks", lambda: [path])
-    monkeypatch.setattr(sys, "argv", ["sea", "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["sea", "--no-site", "--out", str(out)])
     monkeypatch.setattr(execute, "interrupt_once", nullcontext)  # these tests keep their own handlers
     return main.main()
 

@@ -12,6 +12,7 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+from test_book import dead_links
 
 import sea.__main__ as main
 from sea import execute, published
@@ -83,6 +84,15 @@ def test_all_notebooks_execute_end_to_end(quick):
     assert not list(out.glob(".partial-*"))
 
 
+def test_the_book_of_the_quick_look_has_every_notebook_and_no_dead_link(quick):
+    process, out = quick
+    assert f"The book: {out / 'site' / 'index.html'}" in process.stdout
+    for path in NOTEBOOKS:
+        page = (out / "site" / out.name / f"{path.stem}.html").read_text(encoding="utf-8")
+        assert "shown with its outputs" in page
+    assert dead_links(out / "site") == []
+
+
 def test_every_figure_has_its_four_files_and_every_table_its_own(quick):
     _, out = quick
     stamps = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
@@ -114,7 +124,7 @@ def test_a_failing_notebook_does_not_stop_the_others_and_leaves_no_figure(tmp_pa
         book(tmp_path / "02_good.ipynb", "open(f'{out}/good.txt', 'w')"),
     ]
     monkeypatch.setattr(main, "notebooks", lambda: books)
-    monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(sys, "argv", ["sea", "--no-site", "--out", str(tmp_path / "out")])
     assert main.main() == 1
     printed = capsys.readouterr().out
     assert "01_bad    failed" in printed
@@ -178,7 +188,7 @@ def test_cpu_seconds_count_every_process_of_a_notebook(tmp_path, work):
 
 def test_the_table_has_minutes_and_cpu_seconds_and_their_total(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(main, "notebooks", lambda: [book(tmp_path / "01_one.ipynb")])
-    monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(sys, "argv", ["sea", "--no-site", "--out", str(tmp_path / "out")])
     assert main.main() == 0
     header, one, total, _ = capsys.readouterr().out.splitlines()[-4:]
     assert header.split() == ["notebook", "status", "minutes", "CPU", "s", "log"]
@@ -196,13 +206,14 @@ def test_a_quick_look_takes_a_sample_says_so_and_leaves_results_alone(tmp_path, 
     monkeypatch.setattr(main, "notebooks", lambda: [tell])
     monkeypatch.setattr(main, "REPOSITORY", tmp_path)
     for name, profile, sampled in (("large", "quick", True), ("large", "quick", True), ("small", "quick", False)):
-        monkeypatch.setattr(sys, "argv", ["sea", "--dataset", str(tmp_path / name), "--profile", profile])
+        line = ["sea", "--no-site", "--dataset", str(tmp_path / name), "--profile", profile]
+        monkeypatch.setattr(sys, "argv", line)
         assert main.main() == 0
         told = load((tmp_path / "figures" / f"{name}-quick" / "told.txt").read_text())
         assert ("compact sample: 200 of 250 users" in told.warning) == sampled
         assert ("Quick look at a compact sample: 200 of 250 users" in capfd.readouterr().out) == sampled
     assert not (tmp_path / "figures" / "large").exists()
-    monkeypatch.setattr(sys, "argv", ["sea", "--dataset", str(tmp_path / "large")])
+    monkeypatch.setattr(sys, "argv", ["sea", "--no-site", "--dataset", str(tmp_path / "large")])
     assert main.main() == 0
     assert not load((tmp_path / "figures" / "large" / "told.txt").read_text()).warning
 
@@ -224,7 +235,7 @@ def test_the_time_left_is_told_while_a_notebook_trains(tmp_path, monkeypatch, ca
     line = "import os, pathlib, time; pathlib.Path(os.environ['SEA_PROGRESS']).write_text('1 of 2'); time.sleep(3)"
     monkeypatch.setattr(main, "notebooks", lambda: [book(tmp_path / "01_slow.ipynb", line, WRITE)])
     monkeypatch.setattr(execute, "EVERY", 0.05)
-    monkeypatch.setattr(sys, "argv", ["sea", "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(sys, "argv", ["sea", "--no-site", "--out", str(tmp_path / "out")])
     assert main.main() == 0
     assert capfd.readouterr().out.count("  01_slow: 1 of 2\n") == 1  # once, not at every look
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "figure.txt", "notebooks"]
@@ -291,7 +302,7 @@ def test_a_wrong_option_is_one_line_and_exit_2(options, message):
 
 
 def test_published_runs_are_drawn_without_data_or_a_training(tmp_path):
-    process = command("--published", "--only", "11,14", "--out", tmp_path)
+    process = command("--published", "--only", "11,14", "--no-site", "--out", tmp_path)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "Left out, as they need features, weights or trainings of their own: 14_tsne" in process.stdout
     assert "trainings done" not in process.stdout + process.stderr
