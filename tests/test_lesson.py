@@ -18,7 +18,7 @@ from test_explorers import browser  # noqa: F401
 
 import sea.runs
 from sea import execute, losses
-from sea.slides import slides
+from sea.book.slides import slides
 
 LESSON = Path(__file__).parents[1] / "notebooks" / "01_lesson.ipynb"
 

@@ -56,7 +56,7 @@ def _of_angles(frames: list[go.Frame], controls: dict[str, list[float]], title: 
 def _explorer_frame(n: int, draws: int, rng: np.random.Generator) -> go.Frame:
     drawn = np.degrees(angles.sample(n, draws, rng))
     heights, edges = np.histogram(drawn, bins=180, range=(0, 180), density=True)
-    grid = np.linspace(0, np.pi, 721)
+    grid = np.linspace(0, np.pi, 361)
     half, top = np.degrees(angles.halfwidth(n)), float(np.radians(angles.pdf(np.pi / 2, n))) * 1.15
     sides = [90 - half, 90 - half, None, 90 + half, 90 + half]
     exact = np.radians(angles.pdf(grid, n))
@@ -84,7 +84,7 @@ def _spectrum_frame(decay: float, width: int, draws: int, rng: np.random.Generat
     variances = np.arange(1, width + 1) ** -float(decay)
     a, b = rng.standard_normal((2, draws, width)) * np.sqrt(variances)
     heights, edges = np.histogram(np.degrees(angles.between(a, b)), bins=180, range=(0, 180), density=True)
-    grid, size = np.linspace(0, np.pi, 721), angles.spectral_dimension(variances)
+    grid, size = np.linspace(0, np.pi, 361), angles.spectral_dimension(variances)
     laws = {
         f"law at n = {width}": (width, "#D55E00", "dot"),
         "law at the effective n": (round(size), "#0072B2", "solid"),

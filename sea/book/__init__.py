@@ -24,6 +24,7 @@ from markupsafe import Markup
 from sea import published, statistics, verdicts
 from sea.book import cells, markup
 from sea.book.shelf import SUFFIXES, Shelf, read
+from sea.book.slides import slides
 from sea.records import Record
 
 HERE = Path(__file__).parent
@@ -31,23 +32,6 @@ ROOT = Path(__file__).parents[2]
 FIGURES, SITE, NOTEBOOKS = ROOT / "figures", ROOT / "site", ROOT / "notebooks"
 SCHEMATICS = ("start_sea", "start_paradigms")
 """The pictures of the first page, which notebook 0 draws."""
-MEASURED_IN = {
-    "Theorem 1": "orthogonality",
-    "Corollary 1": "orthogonality",
-    "Question 1": "subtraction",
-    "Question 2": "subtraction",
-    "Theorem 2": "mutual_information",
-    "Obs. 1": "comparison",
-    "Obs. 2": "comparison",
-    "Obs. 3": "ablation",
-    "Obs. 4": "ablation",
-    "Obs. 5": "sensitivity",
-    "Con. 1": "generalization",
-    "Con. 2": "flexibility",
-    "Con. 3, results": "flexibility",
-    "Con. 3, parts": "flexibility",
-}
-"""By claim, the notebook that measures it, by its name without the number."""
 UNSEARCHED = {"math", "iframe", "nav", "figcaption", "code", "files", "unsearched"}
 """Elements, and classes, that the search leaves out."""
 TURNING = re.compile("[\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]")
@@ -175,8 +159,7 @@ def _pages(shelves: list[Shelf], runs: dict[str, dict[str, Record]]) -> list[Pag
     for shelf in shelves:
         own = runs[shelf.name]
         rows = [
-            (book, _claim(book), [one for one in answers if one["subject"] == book.stem[3:]])
-            for book in shelf.notebooks
+            (book, _claim(book), [one for one in answers if one["subject"] == book.stem]) for book in shelf.notebooks
         ]
         add = [Page(f"{shelf.name}/index.html", shelf.title, "dataset.html", {"rows": rows, "runs": own})]
         add += [Page(f"{shelf.name}/{b.stem}.html", b.title, "notebook.html", {"book": b}) for b in shelf.notebooks]
@@ -201,13 +184,13 @@ def _pages(shelves: list[Shelf], runs: dict[str, dict[str, Record]]) -> list[Pag
 
 def _answer(claim: str, judged: list[Shelf], first: Shelf) -> dict:
     """A claim, what the paper says, and what came out on each dataset."""
-    theirs, subject = verdicts.printed().get(claim), MEASURED_IN[claim]
+    theirs, subject = verdicts.printed().get(claim), verdicts.LOOK[claim]
     found = {}
     for shelf in judged:
         table = shelf.claims
         rows = table.loc[[claim]].reset_index() if claim in table.index else table.iloc[:0]
         found[shelf.name] = [row.to_dict() | {"kind": _kind(row["word"])} for _, row in rows.iterrows()]
-    page = next((f"{first.name}/{book.stem}.html" for book in first.notebooks if book.stem[3:] == subject), None)
+    page = next((f"{first.name}/{book.stem}.html" for book in first.notebooks if book.stem == subject), None)
     return {
         "claim": claim,
         "says": verdicts.SAYS[claim],
@@ -308,13 +291,18 @@ def _notebook_values(page: Page, pages: list[Page], site: Path) -> dict:
         {one.name: one.files["png"].read_bytes() for one in shelf.exhibits if one.is_picture},
         lambda url: _link(url, page, pages),
     )
-    return {"book": book, "cells": list(cells.render(book, place))}
+    values = {"book": book, "cells": list(cells.render(book, place)), "slides": ""}
+    if book.has_slides:
+        values["slides"] = f"slides/{book.stem}.html"
+        slides(book.path, site / shelf.name / values["slides"], lambda url: _link(url, page, pages, "../"))
+    return values
 
 
-def _link(url: str, page: Page, pages: list[Page]) -> str | None:
+def _link(url: str, page: Page, pages: list[Page], below: str = "") -> str | None:
     """What an address in a notebook leads to: a notebook's page, a place in the page, or an address of the web.
 
-    A file of the repository is no part of the book, so its name stands there as text.
+    A file of the repository is no part of the book, so its name stands there as text. `below` is the way from the
+    place of the link up to the page's folder.
     """
     if re.match(r"https?://", url) or url.startswith("#"):
         return url
@@ -325,7 +313,7 @@ def _link(url: str, page: Page, pages: list[Page]) -> str | None:
     other = sorted(path for path in paths if path.endswith(f"/{stem}.html"))
     if not name.endswith(".ipynb") or not own + other:
         return None
-    return f"{page.up}{quote((own + other)[0])}{'#' + at if at else ''}"
+    return f"{below}{page.up}{quote((own + other)[0])}{'#' + at if at else ''}"
 
 
 def _name_headings(soup: BeautifulSoup) -> list[tuple[str, str]]:

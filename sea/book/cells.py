@@ -56,6 +56,11 @@ class Notebook:
         return found[1].strip() if found else ""
 
     @property
+    def has_slides(self) -> bool:
+        """Whether it was executed and says which cells are slides."""
+        return self.executed and any("slideshow" in cell.metadata for cell in self.nodes)
+
+    @property
     def code(self) -> str:
         """All its code."""
         return "\n".join(cell.source for cell in self.nodes if cell.cell_type == "code")
@@ -72,7 +77,8 @@ def read(path: Path, executed: bool) -> Notebook:
     except Exception as error:
         raise ValueError(f"{path}: is no notebook ({error})") from None
     date = str(book.metadata.get("papermill", {}).get("end_time", ""))[:10]
-    return Notebook(path, executed, book.cells, date)
+    own = [cell for cell in book.cells if "navigation" not in cell.metadata.get("tags", [])]  # a page has links itself
+    return Notebook(path, executed, own, date)
 
 
 @dataclass

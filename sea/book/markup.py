@@ -44,7 +44,8 @@ def mathml(formula: str, display: str = "inline") -> str:
     Args:
         display: "inline" or "block".
     """
-    return latex2mathml.converter.convert(formula.strip(), display=display)
+    known = formula.strip().replace("{aligned}", "{split}")  # the converter has the same environment by one name only
+    return latex2mathml.converter.convert(known, display=display)
 
 
 def anchor(text: str) -> str:

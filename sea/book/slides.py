@@ -1,22 +1,26 @@
 """Slides of a notebook: one page that needs no network, by nbconvert's slide exporter.
 
 nbconvert's own template asks other hosts for reveal.js, RequireJS, jQuery and MathJax. Here reveal.js is part of the
-page (`sea/reveal`, version 5.2.0, MIT licence), and formulas are MathML, which browsers draw without a script. A cell's
-metadata, `slideshow.slide_type`, says where it goes, as JupyterLab's property inspector writes it. A code cell tagged
-`slides-no-code` shows its output alone. `jupyter nbconvert --to slides` takes the same notebooks, and needs a network.
+page (`sea/book/reveal`, version 5.2.0, MIT licence), and formulas are MathML, which browsers draw without a script. A
+cell's metadata, `slideshow.slide_type`, says where it goes, as JupyterLab's property inspector writes it. A code cell
+tagged `slides-no-code` shows its output alone. `jupyter nbconvert --to slides` takes the same notebooks, and needs a
+network.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
-from latex2mathml.converter import convert
 from nbconvert import SlidesExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from traitlets.config import Config
 
+from sea.book.markup import mathml
+
 REVEAL = Path(__file__).parent / "reveal"
 NO_CODE = "slides-no-code"
+LEFT_OUT = {"parameters", "injected-parameters", "navigation"}
+"""Tags of cells that are no slides: they have folders of one machine, or lead to other notebooks."""
 TEMPLATE = """
 {%- extends 'index.html.j2' -%}
 {%- block header -%}
@@ -67,10 +71,10 @@ class _Renderer(IPythonRenderer):
         self.to = link
 
     def inline_math(self, body: str) -> str:
-        return convert(body.strip())
+        return mathml(body)
 
     def block_math(self, body: str) -> str:
-        return convert(body.strip(), display="block")
+        return mathml(body, "block")
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         to = self.to(url)
@@ -92,7 +96,7 @@ def slides(notebook: Path, out: Path, link: Callable[[str], str | None] = lambda
     config = Config()
     config.TagRemovePreprocessor.enabled = True
     config.TagRemovePreprocessor.remove_input_tags = {NO_CODE}
-    config.TagRemovePreprocessor.remove_cell_tags = {"parameters", "injected-parameters"}  # folders of one machine
+    config.TagRemovePreprocessor.remove_cell_tags = LEFT_OUT
     exporter = SlidesExporter(config=config, raw_template=TEMPLATE)
     exporter.register_filter("markdown2html", markdown)
     resources = {
