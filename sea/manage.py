@@ -248,8 +248,9 @@ def verify(options: argparse.Namespace) -> int:
 
     Exit 1 if a file is damaged or a run comes out different, else 2 if one could not be trained.
     """
+    drawn = _drawn(options)
     code = int(bool(_damaged(options.runs)))
-    for record in _drawn(options):
+    for record in drawn:
         title = f"{record.key} ({record.settings.model}, seed {record.settings.seed}, {record.dataset})"
         try:
             verdict = _verdict(record, options.records)

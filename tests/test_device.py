@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sea import records, train
+from sea import records, runs, train
 from sea.models import TRAINED
 from sea.runs import Settings, run
 
@@ -126,6 +126,7 @@ def elsewhere():
         patch.setattr(torch.__future__, "get_swap_module_params_on_conversion", lambda: True)  # moved, yet the same
         patch.setattr(torch, "Generator", FarGenerator)
         patch.setattr(records, "default_device", lambda asked: FAR.type)
+        patch.setattr(runs, "default_device", lambda asked: FAR.type)
         yield patch
 
 

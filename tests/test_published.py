@@ -592,8 +592,8 @@ def test_a_difference_is_held_against_the_spread_of_the_other_seeds(trained, sto
 def test_verify_says_in_one_line_why_a_run_cant_be_trained_here(command, trained, tmp_path, monkeypatch):
     publish([replace(trained[0], dataset="nowhere")], tmp_path / "store")
     code, out, err = command("verify")
-    assert (code, out.count("\n"), err.count("\n")) == (2, 2, 1)
-    assert "\nRuns on nowhere are not among the drawn: " in out and "has no run that can be trained here" in err
+    assert (code, out.count("\n"), err.count("\n")) == (2, 1, 1)
+    assert "Runs on nowhere are not among the drawn: " in out and "has no run that can be trained here" in err
     code, out, err = command("verify", trained[0].key)
     assert code == 2 and re.search(r": not verified: nowhere: needs to be 'planted', a folder, .*\n$", out)
     publish([replace(trained[0], checksum="f" * 64)], tmp_path / "other")
