@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -152,7 +154,8 @@ def _train_here(
     waiting, deaths = dict(tasks), Counter()
     while waiting:
         batch = [folder for folder in waiting if not deaths[folder]] or [min(waiting, key=deaths.__getitem__)]
-        calls = [joblib.delayed(_named)(folder, waiting[folder], root, progress and jobs == 1) for folder in batch]
+        shown = progress and jobs == 1
+        calls = [joblib.delayed(_named)(folder, waiting[folder], root, shown, os.getpid()) for folder in batch]
         try:
             for folder, outcome in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
                 del waiting[folder]
@@ -165,8 +168,24 @@ def _train_here(
                     yield folder, RunError(f"its worker process was killed {DEATHS} times (out of memory?)"), jobs
 
 
-def _named(folder: Path, *call: object) -> tuple[Path, Record | Exception]:
-    return folder, attempt(*call)
+def _named(
+    folder: Path, settings: Settings, root: str | Path, progress: bool, asker: int
+) -> tuple[Path, Record | Exception]:
+    if os.getpid() != asker:
+        _end_with(asker)
+    return folder, attempt(settings, root, progress)
+
+
+@cache
+def _end_with(asker: int) -> None:
+    """Let this worker process end when the one that asked for it is gone: nobody would ever tell it to."""
+
+    def watch() -> None:
+        while os.getppid() == asker:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def attempt(

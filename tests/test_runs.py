@@ -332,6 +332,25 @@ def kill_a_worker(root):
     busy[0].kill()
 
 
+MANY = """
+import sys
+from sea.runs import Settings, run_many
+settings = [Settings("SEA", epochs=1000, patience=1000, seed=seed, device="cpu", lr=1e-3) for seed in (1, 2)]
+run_many(settings, sys.argv[1], jobs=2, progress=False)
+"""
+
+
+def test_workers_end_with_the_process_that_asked_for_them(tmp_path, start):
+    process = start([sys.executable, "-c", MANY, str(tmp_path)])
+    deadline = time.monotonic() + 120
+    while len(stored(tmp_path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    begun = psutil.Process(process.pid).children(recursive=True)
+    assert len(stored(tmp_path)) == 2
+    process.kill()
+    assert not psutil.wait_procs(begun, timeout=30)[1]
+
+
 def test_a_run_whose_worker_was_killed_goes_on_in_another(tmp_path):
     settings = [replace(QUICK, seed=seed, model="LightGCN", epochs=10) for seed in (1, 2)]
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "killed",))
