@@ -166,7 +166,7 @@ def test_a_damaged_state_is_never_gone_on_from(tmp_path, settings, whole, monkey
         state = next(tmp_path.glob(f"*-{settings.model}-*/state.safetensors"), None)
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.communicate()
     content, rng, same = state.read_bytes(), random.Random(SEED), 0
     tried = list(damages(content, rng))[:12]
     for damage in tried:
@@ -189,7 +189,7 @@ def mounted(path: Path, options: str):
 
 
 @root_only
-@pytest.mark.parametrize("kilobytes", [16, 64, 128, 256, 400])
+@pytest.mark.parametrize("kilobytes", [64, 800, 1500, 3000, 5000])
 def test_a_full_disk_is_one_line_and_leaves_earlier_records(tmp_path, kilobytes, whole):
     with mounted(tmp_path / "small", f"size={kilobytes}k") as small:
         first, told = [], ""
