@@ -33,7 +33,7 @@ class Cluster(NamedTuple):
 
     @classmethod
     def of_environment(cls) -> "Cluster | None":
-        """The cluster that SEA_CLUSTER names, or None if it is not set; no files are shared if SEA_NO_SHARED_FILES is set."""
+        """The cluster that SEA_CLUSTER names, or None. No files are shared if SEA_NO_SHARED_FILES is set."""
         address = os.environ.get("SEA_CLUSTER", "")
         return cls(address, not os.environ.get("SEA_NO_SHARED_FILES")) if address else None
 
