@@ -24,7 +24,7 @@ class Cluster(NamedTuple):
 
     Attributes:
         address: HOST:PORT of its scheduler.
-        shared_files: whether its workers see the folder of the runs, and the datasets, under the same paths. Elsewhere
+        shared_files: whether its workers see the folder of the runs, and the datasets, under the same paths. If not,
             datasets are sent to the workers, and what a run keeps comes back when it is finished.
     """
 
@@ -33,7 +33,7 @@ class Cluster(NamedTuple):
 
     @classmethod
     def of_environment(cls) -> "Cluster | None":
-        """The cluster that SEA_CLUSTER names, with no shared files if SEA_NO_SHARED_FILES is set; else none."""
+        """The cluster that SEA_CLUSTER names, or None. No files are shared if SEA_NO_SHARED_FILES is set."""
         address = os.environ.get("SEA_CLUSTER", "")
         return cls(address, not os.environ.get("SEA_NO_SHARED_FILES")) if address else None
 
@@ -44,14 +44,15 @@ def train_all(
     """Records and failures as they come, with the folder of the run and the number of trainings at a time.
 
     The scheduler knows a run by its folder, so that a run is trained once, whichever client asks for it. A run whose
-    worker died begins in another, with shared files where it was. What still kills its worker when it is the only one
-    under way is given up. If the scheduler goes away, this waits for it, and asks again for what is not done.
+    worker died is given to another worker. With shared files it goes on from where it was, and without them it begins
+    anew. A run that kills its worker even when no other run is under way is given up. If the scheduler goes away, this
+    waits for it, and asks again for the runs that are not done.
 
-    When this ends early, by Ctrl-C for one, what has not begun is cancelled. What is under way on a worker ends there,
-    and is kept if files are shared.
+    If this ends early, for example by Ctrl-C, runs that have not begun are cancelled. A run that is under way on a
+    worker goes on to its end there, and is kept if files are shared.
 
     Raises:
-        ValueError: there is no scheduler at the address, or the extra is not installed; one line.
+        ValueError: there is no scheduler at the address, or the extra is not installed. The message is one line.
     """
     waiting, seconds = dict(tasks), FIRST
     while waiting:

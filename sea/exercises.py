@@ -3,7 +3,7 @@
 None of them holds a stored answer: each one compares with a closed form, with a construction whose truth is known, or
 with brute force. A wrong answer gets a hint that depends on the mistake.
 
-A check prints one line. What is wrong in a student's function, an exception included, never ends the notebook.
+A check prints one line. A mistake in a student's function, even an exception, never ends the notebook.
 """
 
 import math

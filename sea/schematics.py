@@ -48,7 +48,8 @@ def sea() -> Figure:
 def paradigms() -> Figure:
     """The two ways to a unique part: subtraction with an orthogonality penalty, and separate learning.
 
-    The counterpart of the paper's Figure 1, (b) and SEA's own; its (a) aligns whole modalities and has no unique part.
+    The counterpart of the paper's Figure 1 (b), beside SEA's own way. The paper's Figure 1 (a) aligns whole modalities
+    and has no unique part.
     """
     fig, ax = _canvas(3.5)
     ax.plot([PAGE / 2] * 2, [0.1, 3.4], color="0.75", lw=0.8)

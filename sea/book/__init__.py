@@ -1,10 +1,13 @@
 """The book: executed notebooks, figures, claims and their provenance as pages that a browser reads without a network.
 
-Sphinx with myst-nb and pydata-sphinx-theme, tried on the same notebooks, takes 24 more packages and 3 MB of scripts and
-styles, fetches each page that its search finds, which browsers refuse on file://, loses a picture's `alt`, and would
-still need pages of our own for the gallery, the claims and the provenance, written in Markdown and escaped twice.
-nbconvert's Markdown, which is installed anyway, with templates of our own takes one small package for the formulas
-(latex2mathml), loads a style sheet and a script of 12 kB, finds without a fetch, and escapes by default.
+Sphinx with myst-nb and pydata-sphinx-theme was tried on the same notebooks. It takes 24 more packages and 3 MB of
+scripts and styles. Its search fetches each page that it finds, which browsers refuse on file://. It loses a picture's
+`alt`. It would still need pages of our own for the gallery, the claims and the provenance, written in Markdown and
+escaped twice.
+
+This book uses nbconvert's Markdown, which is installed anyway, and templates of our own. They take one small package
+for the formulas (latex2mathml), and load a style sheet and a script of 12 kB. The search needs no fetch. Text is
+escaped by default.
 """
 
 import json
@@ -64,7 +67,7 @@ class Page:
 
 
 def build(figures: str | Path = FIGURES, site: str | Path = SITE, notebooks: str | Path = NOTEBOOKS) -> Path:
-    """Make the site anew from figures and executed notebooks; what was there before is replaced when all is done.
+    """Make the site anew from figures and executed notebooks. A site that was there is replaced when all is done.
 
     Args:
         figures: a folder of datasets' folders, or one such, as `./run_all.sh` writes them.
@@ -74,7 +77,7 @@ def build(figures: str | Path = FIGURES, site: str | Path = SITE, notebooks: str
         The first page.
 
     Raises:
-        ValueError: there are no figures, or `site` is a folder that was not made by this; one line.
+        ValueError: there are no figures, or `site` is a folder that this did not make. The message is one line.
     """
     figures, site, notebooks = Path(figures).resolve(), Path(site).resolve(), Path(notebooks).resolve()
     shelves = read(figures, notebooks)
@@ -85,7 +88,7 @@ def build(figures: str | Path = FIGURES, site: str | Path = SITE, notebooks: str
 
 @contextmanager
 def _replaced(site: Path) -> Iterator[Path]:
-    """A folder beside `site` that takes its place at the end, or is gone if that was not reached."""
+    """A folder beside `site`. It takes the place of `site` at the end; after an error it is gone."""
     marker = site / "_static" / "book.css"
     if site.exists() and not marker.exists() and (not site.is_dir() or any(site.iterdir())):
         raise ValueError(f"--site needs to be a folder that this command made, or a new one (got {site})")
