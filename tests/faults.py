@@ -250,6 +250,7 @@ class Laboratory:
         for one in self.running:
             with suppress(ProcessLookupError):
                 os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
 
 
 @pytest.fixture
