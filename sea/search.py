@@ -1,4 +1,4 @@
-"""Each model's settings, searched on validation over its authors' grid, with the same budget for all."""
+"""Each model's settings, searched on validation over its authors' grid: all of it, or a part of a stated size."""
 
 from collections.abc import Iterable
 from dataclasses import replace

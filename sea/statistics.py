@@ -102,7 +102,7 @@ class Estimate:
         row = self.row()
         if not row["percent ±"] >= 0:
             return row["word"]
-        seen = f"; {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
+        seen = f"; a difference of {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
         return f"{row['word']} ({row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen if self.word == UNCLEAR else ''})"
 
     def row(self) -> dict[str, object]:

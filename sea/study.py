@@ -68,8 +68,8 @@ SWEEP = {
     "q_steps": (0, 5, 50),
 }
 """Figure 4, one at a time around the released setting, at seven values that are about evenly spaced on a logarithmic
-axis; and CLUB's steps, which the paper does not vary. The tables of two datasets were made with an alpha near 0.6, not
-with the released 0.012."""
+axis; and CLUB's steps, which the paper does not vary. The logs of two datasets don't fit the released alpha of 0.012.
+If alpha alone was different there, it was near 0.6."""
 
 COLUMNS = {RELEASED: {}, LOGGED: {"alpha": 0.6}}
 """The released settings, and the α that the size of the losses in the logs of two datasets implies, the rest as
@@ -250,7 +250,7 @@ class Study:
     def summary(self, split: str = "test") -> pd.DataFrame:
         """Per variant: how many runs have a result, and each metric's mean, followed by its interval's half-width.
 
-        The interval is for the expected metric, over trainings and users: of one seed, over users alone.
+        The interval is for the expected metric. `chance` says what it is over.
         """
         rows = {}
         for name, records in self.records.items():

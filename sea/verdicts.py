@@ -113,7 +113,7 @@ def _if_active(s: Study, name: str, estimate: Estimate) -> Estimate:
     share = s.active(name)
     if estimate.untested or not share < INACTIVE:
         return estimate
-    return statistics.untested(estimate, f"{name}'s distancing is not zero in {share:.1%} of the batches")
+    return statistics.untested(estimate, f"{name}'s distancing is zero in all but {share:.1%} of the batches")
 
 
 def rise_and_fall(s: Study, parameter: str, metric: str = MONITOR) -> dict[str, Estimate]:
@@ -179,7 +179,7 @@ def sentence(row: Mapping[str, object], where: str) -> str:
     start = f"{row['claim']}{place}: {row['word']}. {row['measured']}"
     if not row["percent ±"] >= 0:
         return f"{start}."
-    seen = f"; {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
+    seen = f"; a difference of {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
     seen = seen if row["word"] == statistics.UNCLEAR else ""
     return f"{start}: {row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen}."
 
