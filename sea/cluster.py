@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,14 +59,24 @@ def train_all(
     while waiting:
         client = connect(cluster.address, seconds)
         try:
-            for folder, outcome, at_once in _submitted(client, waiting, Path(root).resolve(), cluster.shared_files):
-                del waiting[folder]
-                yield folder, outcome, at_once
+            with suppress(*_signs_of_loss()):
+                for folder, outcome, at_once in _submitted(client, waiting, Path(root).resolve(), cluster.shared_files):
+                    del waiting[folder]
+                    yield folder, outcome, at_once
         finally:
             client.close()
         if waiting:
             _log.warning("the scheduler at %s went away; waiting for it", cluster.address)
         seconds = AGAIN
+
+
+def _signs_of_loss() -> tuple[type[Exception], ...]:
+    """What a client raises while its scheduler goes away."""
+    from distributed import CancelledError
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+
+    return CancelledError, FutureCancelledError, CommClosedError
 
 
 def connect(address: str, seconds: float = FIRST) -> "Client":
@@ -120,7 +131,10 @@ def _submitted(
 
 
 def _at_once(client: "Client") -> int:
-    return max(1, sum(client.nthreads().values()))
+    try:
+        return max(1, sum(client.nthreads().values()))
+    except OSError:  # the scheduler went away; what was done is kept
+        return 1
 
 
 def _outcome(future: "Future", folder: Path) -> Record | Exception:

@@ -336,7 +336,7 @@ def test_a_damaged_published_store_is_named(tmp_path):
     rng, made, noticed = random.Random(SEED), 0, 0
     shutil.copytree(published.RECORDS / "ml100k", tmp_path / "ml100k")
     good = [(r.key, r.metrics, r.ranking().recommended.tolist()) for r in published.read("ml100k", tmp_path)]
-    for path in sorted(p for p in (tmp_path / "ml100k").rglob("*") if p.is_file()):
+    for path in sorted(p for p in (tmp_path / "ml100k").rglob("*") if p.is_file() and p.stat().st_size):
         content = path.read_bytes()
         for damage in damages(content, rng):
             path.write_bytes(damage)
