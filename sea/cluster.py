@@ -64,7 +64,7 @@ def train_all(
                     del waiting[folder]
                     yield folder, outcome, at_once
         finally:
-            client.close()
+            client.close()  # the scheduler forgets what nobody else wants and has not begun
         if waiting:
             _log.warning("the scheduler at %s went away; waiting for it", cluster.address)
         seconds = AGAIN
@@ -114,20 +114,16 @@ def _submitted(
         )
         key = str(folder) if shared else f"{folder.name}, by value"
         folders[client.submit(*call, key=key, resources=needs)] = folder
-    try:
-        for future in as_completed(folders, loop=client.loop):
-            if future.status == "error" and isinstance(future.exception(), KilledWorker):
-                suspects.append(future)
-            elif future.status != "cancelled":
-                yield folders[future], _outcome(future, folders[future]), _at_once(client)
-        for future in suspects:  # which of them killed the worker can't be told, so each is alone now
-            future.retry()
-            next(as_completed([future], loop=client.loop))
-            if future.status != "cancelled":
-                yield folders[future], _outcome(future, folders[future]), _at_once(client)
-    finally:
-        if client.status == "running":
-            client.cancel(list(folders))
+    for future in as_completed(folders, loop=client.loop):
+        if future.status == "error" and isinstance(future.exception(), KilledWorker):
+            suspects.append(future)
+        elif future.status != "cancelled":
+            yield folders[future], _outcome(future, folders[future]), _at_once(client)
+    for future in suspects:  # which of them killed the worker can't be told, so each is alone now
+        future.retry()
+        next(as_completed([future], loop=client.loop))
+        if future.status != "cancelled":
+            yield folders[future], _outcome(future, folders[future]), _at_once(client)
 
 
 def _at_once(client: "Client") -> int:

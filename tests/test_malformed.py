@@ -249,7 +249,16 @@ def test_a_product_of_any_literal_gives_texts_that_utf_8_holds(title, categories
             assert all(isinstance(text, str) and text.encode("utf-8") is not None for text in texts)
 
 
-CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 20), st.binary(max_size=20)), max_size=4)
+NEW = st.binary(min_size=1, max_size=20) | st.sampled_from([b"0", b"7", b" "])  # a digit may leave a file well-formed
+MORE = st.sampled_from([0, 0, 0, 1, -20])  # bytes that go beside those in whose place the new ones come
+CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), MORE, NEW), max_size=4)
+
+
+def changed_by(changes: list[tuple[float, int, bytes]], content: bytes) -> bytes:
+    for place, more, new in changes:
+        at = int(place * len(content))
+        content = content[:at] + new + content[at + max(0, len(new) + more) :]
+    return content
 
 
 @pytest.fixture(scope="module")
@@ -266,10 +275,7 @@ def kept(tmp_path_factory):
 def test_a_record_whose_bytes_were_changed_is_whole_or_done_again(kept, name, changes):
     """Bytes cut out and put in anywhere: `finished` serves what was written, or nothing."""
     record, content = kept
-    path, changed = record.folder / name, content[name]
-    for place, cut, new in changes:
-        at = int(place * len(changed))
-        changed = changed[:at] + new + changed[at + cut :]
+    path, changed = record.folder / name, changed_by(changes, content[name])
     path.write_bytes(changed)
     try:
         found = finished(record.folder)
@@ -292,11 +298,8 @@ def load_tensors_of(content: bytes) -> dict[str, torch.Tensor]:
 @given(changes=CHANGES)
 def test_measures_whose_bytes_were_changed_are_whole_or_taken_anew(kept, changes):
     record, content = kept
-    path, changed = record.folder / "measures.json", content["measures.json"]
-    for place, cut, new in changes:
-        at = int(place * len(changed))
-        changed = changed[:at] + new + changed[at + cut :]
-    path.write_bytes(changed)
+    path = record.folder / "measures.json"
+    path.write_bytes(changed_by(changes, content["measures.json"]))
     assert measures(record) in ({"one": [1.0, None]}, {})
 
 
