@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sea.data import Dataset, load
 from sea.files import write_atomically
-from sea.records import Record, Settings, complete, finished, place, source
+from sea.records import Record, RunError, Settings, complete, finished, place, source
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 _log = logging.getLogger(__name__)
+Attempt = Callable[[Settings, Path, bool, Dataset | None], Record | Exception]
 FIRST, AGAIN = 10, 600
 """Seconds that a scheduler has to answer: at first, and after it went away."""
 
@@ -40,7 +41,7 @@ class Cluster(NamedTuple):
 
 
 def train_all(
-    tasks: dict[Path, Settings], root: str | Path, cluster: Cluster
+    tasks: dict[Path, Settings], root: str | Path, cluster: Cluster, attempt: Attempt
 ) -> Iterator[tuple[Path, Record | Exception, int]]:
     """Records and failures as they come, with the folder of the run and the number of trainings at a time.
 
@@ -52,6 +53,9 @@ def train_all(
     If this ends early, for example by Ctrl-C, runs that have not begun are cancelled. A run that is under way on a
     worker goes on to its end there, and is kept if files are shared.
 
+    Args:
+        attempt: does a run on a worker, as `sea.runs.attempt`.
+
     Raises:
         ValueError: there is no scheduler at the address, or the extra is not installed. The message is one line.
     """
@@ -60,7 +64,7 @@ def train_all(
         client = connect(cluster.address, seconds)
         try:
             with suppress(*_signs_of_loss()):
-                for folder, outcome, at_once in _submitted(client, waiting, Path(root).resolve(), cluster.shared_files):
+                for folder, outcome, at_once in _submitted(client, waiting, Path(root).resolve(), cluster, attempt):
                     del waiting[folder]
                     yield folder, outcome, at_once
         finally:
@@ -98,19 +102,20 @@ def connect(address: str, seconds: float = FIRST) -> "Client":
 
 
 def _submitted(
-    client: "Client", tasks: dict[Path, Settings], root: Path, shared: bool
+    client: "Client", tasks: dict[Path, Settings], root: Path, cluster: Cluster, attempt: Attempt
 ) -> Iterator[tuple[Path, Record | Exception, int]]:
     """All outcomes that this connection brings; those of tasks that were cancelled under it are missing."""
     from distributed import KilledWorker, as_completed
 
+    shared = cluster.shared_files
     sent = {} if shared else {source(one): client.scatter(load(*source(one))) for one in tasks.values()}
     folders, suspects = {}, []
     for folder, settings in tasks.items():
         needs = {"GPU": 1} if settings.device == "cuda" else None
         call = (
-            (_train, folder.name, settings, root)
+            (_train, attempt, folder.name, settings, root)
             if shared
-            else (_train_away, folder.name, settings, sent[source(settings)])
+            else (_train_away, attempt, folder.name, settings, sent[source(settings)])
         )
         key = str(folder) if shared else f"{folder.name}, by value"
         folders[client.submit(*call, key=key, resources=needs)] = folder
@@ -140,32 +145,32 @@ def _outcome(future: "Future", folder: Path) -> Record | Exception:
     if future.status == "error":
         error = future.exception()
         if isinstance(error, KilledWorker):
-            return RuntimeError("its worker was killed several times, the last time with nothing beside it (memory?)")
+            return RunError("its worker was killed several times, the last time with nothing beside it (memory?)")
         return error
     outcome = future.result()
     if isinstance(outcome, dict):
         folder.mkdir(parents=True, exist_ok=True)
         for name in sorted(outcome, key="record.json".__eq__):  # the record is written last
             write_atomically(folder / name, lambda temporary, name=name: temporary.write_bytes(outcome[name]))
-        outcome = finished(folder) or RuntimeError("what came back from its worker is damaged")
+        outcome = finished(folder) or RunError("what came back from its worker is damaged")
     return outcome
 
 
-def _train(name: str, settings: Settings, root: Path, dataset: Dataset | None = None) -> Record | Exception:
+def _train(
+    attempt: Attempt, name: str, settings: Settings, root: Path, dataset: Dataset | None = None
+) -> Record | Exception:
     """On a worker: do a run in a folder that all see. The folder's name says what code the client has."""
-    from sea.runs import RunError, attempt
-
     dataset = load(*source(settings)) if dataset is None else dataset
     here = place(complete(settings), dataset, root)[0]
     if here.name != name:
         return RunError(f"its worker has other code or data than the client, and would train {here.name}, not {name}")
-    return attempt(settings, root, dataset=dataset)
+    return attempt(settings, root, False, dataset)
 
 
-def _train_away(name: str, settings: Settings, dataset: Dataset) -> dict[str, bytes] | Exception:
+def _train_away(attempt: Attempt, name: str, settings: Settings, dataset: Dataset) -> dict[str, bytes] | Exception:
     """On a worker that shares no files: do a run, and return the content of its files by name."""
     with TemporaryDirectory(prefix="sea-") as root:
-        outcome = _train(name, settings, Path(root), dataset)
+        outcome = _train(attempt, name, settings, Path(root), dataset)
         if isinstance(outcome, Exception):
             return outcome
         kept = [outcome.folder / file for file in ("record.json", *outcome.files)]

@@ -21,6 +21,10 @@ RUNS = DATA / "runs"
 MEASURES = "measures.json"
 
 
+class RunError(RuntimeError):
+    """Some runs of a list could not be done; the message names each with its reason, and all others are done."""
+
+
 class NotPublished(ValueError):
     """A published run was asked for what only its weights can tell, and weights are not published."""
 

@@ -25,16 +25,12 @@ from sea.evaluate import Ranking, evaluate
 from sea.files import save_json, save_tensors, write_atomically
 from sea.machine import default_device, environment, peak_memory, start_memory
 from sea.models import MODELS, Recommender
-from sea.records import RUNS, Record, Settings, build, complete, finished, place, read, source
+from sea.records import RUNS, Record, RunError, Settings, build, complete, finished, place, read, source
 from sea.train import fit
 
 HELD_OUT = ("valid", "test")
 DEATHS = 3
 """Kills of its worker after which a run is given up."""
-
-
-class RunError(RuntimeError):
-    """Some runs of a list could not be done; the message names each with its reason, and all others are done."""
 
 
 def run(settings: Settings, root: str | Path = RUNS, dataset: Dataset | None = None, progress: bool = True) -> Record:
@@ -112,7 +108,7 @@ def run_many(
     done = [one for one in outcomes.values() if isinstance(one, Record)]
     count = len(outcomes)
     with tqdm(total=count, initial=len(done), disable=None if progress else True, unit="run") as bar:
-        trained = train_all(waiting, root, cluster) if cluster else _train_here(waiting, root, jobs, progress)
+        trained = train_all(waiting, root, cluster, attempt) if cluster else _train_here(waiting, root, jobs, progress)
         with closing(trained):
             for folder, outcome, at_once in trained:
                 del waiting[folder]

@@ -89,10 +89,10 @@ def test_what_fails_is_named_and_the_rest_is_done(tmp_path, address):
     assert len(list(tmp_path.glob("*/record.json"))) == 2
 
 
-def die_of_seed_1(name, settings, root):
+def die_of_seed_1(attempt, name, settings, root):
     if settings.seed == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return cluster_train(name, settings, root)
+    return cluster_train(attempt, name, settings, root)
 
 
 cluster_train = cluster._train
@@ -109,7 +109,7 @@ def test_a_run_that_kills_its_worker_is_given_up_and_the_rest_is_done(tmp_path, 
 def test_what_has_not_begun_is_cancelled_when_the_client_leaves(tmp_path, address):
     asked = [replace(QUICK, seed=seed, epochs=20, patience=20) for seed in range(10, 30)]
     tasks = {runs.place(one, runs.load(*runs.source(one)), tmp_path)[0]: one for one in map(runs.complete, asked)}
-    coming = cluster.train_all(tasks, tmp_path, Cluster(address))
+    coming = cluster.train_all(tasks, tmp_path, Cluster(address), runs.attempt)
     first = next(coming)[1]
     coming.close()  # as Ctrl-C does
     with cluster.connect(address) as client:
@@ -122,7 +122,7 @@ def test_what_has_not_begun_is_cancelled_when_the_client_leaves(tmp_path, addres
 
 
 def test_a_worker_with_other_code_is_told_and_trains_nothing(tmp_path):
-    found = cluster._train("planted-BPR-0123456789abcdef", runs.complete(QUICK), tmp_path)
+    found = cluster._train(runs.attempt, "planted-BPR-0123456789abcdef", runs.complete(QUICK), tmp_path)
     assert isinstance(found, RunError) and "other code or data than the client" in str(found)
     assert not list(tmp_path.iterdir())
 
