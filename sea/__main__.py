@@ -15,15 +15,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = ("quick", "default", "published", "paper")
 ALONE = ("13_efficiency",)  # it measures time, so nothing runs beside it
-FROM_RECORDS = (
-    "00",
-    "08",
-    "09",
-    "10",
-    "11",
-    "12",
-    "16",
-)  # the others need features, weights, or a training of their own
+FROM_RECORDS = ("00", "08", "09", "10", "11", "12", "16")
+"""Notebooks that need neither features nor weights, nor a training of their own."""
 
 
 class _Parser(argparse.ArgumentParser):

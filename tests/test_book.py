@@ -18,12 +18,10 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from test_explorers import browser_paths
+from test_explorers import begin
 
 import sea.__main__ as main
 import sea.book.__main__ as command
@@ -413,14 +411,7 @@ def test_run_all_puts_the_book_beside_the_results_or_at_the_root():
 @pytest.fixture(scope="module")
 def browser():
     """Chromium without a network."""
-    chromium, driver = browser_paths()
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    instance = webdriver.Chrome(options=options, service=Service(driver))
+    instance = begin("--window-size=1280,900", "--host-resolver-rules=MAP * ~NOTFOUND")
     yield instance
     instance.quit()
 

@@ -26,15 +26,20 @@ def browser_paths() -> tuple[str, str]:
     return found, driver
 
 
-@pytest.fixture
-def browser():
+def begin(*more: str) -> webdriver.Chrome:
+    """Chromium without a window, its console kept; `more` are arguments of its own."""
     chromium, driver = browser_paths()
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,1400"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", *more):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    instance = webdriver.Chrome(options=options, service=Service(driver))
+    return webdriver.Chrome(options=options, service=Service(driver))
+
+
+@pytest.fixture
+def browser():
+    instance = begin("--window-size=1200,1400")
     yield instance
     instance.quit()
 

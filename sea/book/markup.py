@@ -63,19 +63,36 @@ def markdown(source: str, link: Callable[[str], str | None] = lambda url: url) -
     return tables(BeautifulSoup(found, "html.parser"))
 
 
-class _Renderer(IPythonRenderer):
-    def __init__(self, link: Callable[[str], str | None]):
-        super().__init__(escape=False, allow_harmful_protocols=False)  # an entity is a letter, and HTML is text, below
+class Linked(IPythonRenderer):
+    """nbconvert's Markdown with formulas as MathML, and links where `link` says; `escape` is of HTML in the text."""
+
+    def __init__(self, link: Callable[[str], str | None], escape: bool = True):
+        super().__init__(escape=escape, allow_harmful_protocols=False)
         self.to = link
+
+    def inline_math(self, body: str) -> str:
+        """A formula in a line."""
+        return mathml(body)
+
+    def block_math(self, body: str) -> str:
+        """A formula of its own."""
+        return mathml(body, "block")
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        """A link, or its text alone."""
+        to = self.to(url)
+        return text if to is None else super().link(text, to, title)
+
+
+class _Renderer(Linked):
+    def __init__(self, link: Callable[[str], str | None]):
+        super().__init__(link, escape=False)  # an entity is a letter, and HTML is text, below
 
     def inline_html(self, html: str) -> str:
         return escape(html)
 
     def block_html(self, html: str) -> str:
         return f"<p>{escape(html)}</p>\n"
-
-    def inline_math(self, body: str) -> str:
-        return mathml(body)
 
     def block_math(self, body: str) -> str:
         return f'<span class="scroll equation">{mathml(body, "block")}</span>'
@@ -88,10 +105,6 @@ class _Renderer(IPythonRenderer):
 
     def block_code(self, code: str, info: str | None = None) -> str:
         return colour(code, "python" if info and info.startswith("python") else "text")
-
-    def link(self, text: str, url: str, title: str | None = None) -> str:
-        to = self.to(url)
-        return text if to is None else super().link(text, to, title)
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         return f"<em>{text}</em>"  # no picture of a notebook's prose is a part of the book

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import nbformat
 from nbconvert import SlidesExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from traitlets.config import Config
 
-from sea.book.markup import mathml
+from sea.book.markup import Linked
 
 REVEAL = Path(__file__).parent / "reveal"
 NO_CODE = "slides-no-code"
@@ -63,24 +63,6 @@ math[display=block] { margin: .5em 0; }
 """
 
 
-class _Renderer(IPythonRenderer):
-    """Markdown as nbconvert writes it, with formulas as MathML, and links where `link` says."""
-
-    def __init__(self, link: Callable[[str], str | None]):
-        super().__init__(escape=True, allow_harmful_protocols=False)
-        self.to = link
-
-    def inline_math(self, body: str) -> str:
-        return mathml(body)
-
-    def block_math(self, body: str) -> str:
-        return mathml(body, "block")
-
-    def link(self, text: str, url: str, title: str | None = None) -> str:
-        to = self.to(url)
-        return text if to is None else super().link(text, to, title)
-
-
 def slides(notebook: Path, out: Path, link: Callable[[str], str | None] = lambda url: url) -> None:
     """Write an executed notebook as slides: one HTML page with its pictures, its script and its style inside.
 
@@ -91,7 +73,7 @@ def slides(notebook: Path, out: Path, link: Callable[[str], str | None] = lambda
     """
 
     def markdown(source: str) -> str:
-        return MarkdownWithMath(renderer=_Renderer(link)).render(source)
+        return MarkdownWithMath(renderer=Linked(link)).render(source)
 
     config = Config()
     config.TagRemovePreprocessor.enabled = True
