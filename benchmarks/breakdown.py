@@ -41,7 +41,7 @@ def ranges(form: Ours) -> Iterator[list[str]]:
         "propagation": [(sea_module, "layer_sum"), (model, "_along_items")],
         "alignment": [(separate, "_align")],
         "CLUB": [(separate, "_distance")],
-        "q's steps": [(form, "fit_q")],
+        "q's steps": [(model, "after_step")],
         "optimiser": [(form.optimizer, "step")],
         "negatives": [(form, "negatives")],
     }

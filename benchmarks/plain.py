@@ -139,6 +139,14 @@ class Plain(nn.Module):
         rec = -torch.log2(torch.sigmoid((u * p).sum(1) - (u * n).sum(1))).mean()
         return {"rec": rec, "align": self.alpha * self.align(parts), "distance": self.beta * self.distance(parts)}
 
+    def take(self, users: Tensor, positives: Tensor, negatives: Tensor) -> None:
+        """One step on a batch, and q's."""
+        terms = self.loss(users, positives, negatives)
+        self.optimizer.zero_grad()
+        sum(terms.values()).backward()
+        self.optimizer.step()
+        self.fit_q()
+
     def q_loss(self) -> Tensor:
         """-log likelihood of the last batch's parts, summed over the modalities, up to a constant."""
         total = 0

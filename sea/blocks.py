@@ -12,10 +12,12 @@ def row_blocks(rows: int, columns: int, device: torch.device, share: float = 1, 
     """Slices that cover `rows`: a (rows, columns) block of each keeps to a share of the device's CELLS.
 
     Args:
-        share: of CELLS; a small one keeps a block in a cache, while it is passed over several times.
+        share: of a CPU's CELLS; a small one keeps a block in its cache, while it is passed over several times. A GPU
+            takes all of its own, as few large kernels are faster there.
         least: rows of a block that are worth its overhead, even if it gets larger.
     """
-    step = max(least, int(CELLS.get(device.type, CELLS["cpu"]) * share) // columns)
+    cells = CELLS["cuda"] if device.type == "cuda" else int(CELLS["cpu"] * share)
+    step = max(least, cells // columns)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
 

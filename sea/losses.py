@@ -5,11 +5,13 @@ of rows, and CLUB's average over all pairs is a matter of two moments.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sea import kernels
 from sea.blocks import row_blocks
 
 SHARE, LEAST = 1 / 16, 64  # of the contrast's blocks, see `row_blocks`; measured on a CPU
@@ -231,9 +233,13 @@ class ConditionalGaussian(nn.Module):
     def fit(self, g: Tensor, u: Tensor, steps: int) -> None:
         """Take `steps` full-batch Adam steps on the likelihood of the pairs (g, u), shape (heads, N, width)."""
         parameters = list(self.parameters())
-        g, u = g.mT.contiguous(), u.mT.contiguous()  # (heads, width, N): long rows, which every pass below likes
+        self.optimizer.param_groups[0]["capturable"] = g.is_cuda  # where a step is part of a recording
+        if kernels.suits(g, self.bias1.shape[-1]):
+            gradients = partial(kernels.q_gradients, g.contiguous(), u.contiguous(), *parameters)
+        else:  # (heads, width, N): long rows, which every pass below likes
+            gradients = partial(self._gradients, g.mT.contiguous(), u.mT.contiguous())
         for _ in range(steps):
-            for parameter, grad in zip(parameters, self._gradients(g, u)):
+            for parameter, grad in zip(parameters, gradients()):
                 parameter.grad = grad
             self.optimizer.step()
         for parameter in parameters:

@@ -1,5 +1,6 @@
 """The machine that something ran on: its device, its memory, and what a record says of it."""
 
+import gc
 import os
 import platform
 import subprocess
@@ -64,8 +65,12 @@ def commit() -> str:
 
 
 def start_memory(device: torch.device) -> None:
-    """Set the peak back to the present, where the system lets us (CUDA; Linux for the process's own)."""
+    """Set the peak back to the present, where the system lets us (CUDA; Linux for the process's own).
+
+    On a GPU the memory of earlier models, which only waits for Python's collector, is freed first.
+    """
     if device.type == "cuda":
+        gc.collect()
         torch.cuda.reset_peak_memory_stats(device)
     elif os.access("/proc/self/clear_refs", os.W_OK):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

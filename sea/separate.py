@@ -140,7 +140,7 @@ class SeparateLearning(nn.Module):
         if self._generator is None:
             raise RuntimeError("'align_items' and 'q_items' need SeparateLearning.before_epoch(generator) to be called")
         rows = torch.randperm(len(parts[0]), generator=self._generator, device=self._generator.device)[:count]
-        return [nn.functional.embedding(rows, part) for part in parts]
+        return [nn.functional.embedding(rows.to(part.device), part) for part in parts]
 
     def forward(self) -> dict[str, Parts]:
         """Read every modality's transformed features, for all items, by one product with the raw features."""
@@ -151,7 +151,11 @@ class SeparateLearning(nn.Module):
         if not weights:
             return Parts(None, None, None, None)
         features, stacked = getattr(self, f"features_{m}"), (torch.cat(list(w.values())) for w in (weights, biases))
-        columns = nn.functional.linear(features, *(w.to(features.dtype) for w in stacked))  # (n_items, Σ widths)
+        weight, bias = (w.to(features.dtype) for w in stacked)
+        if features.is_cuda:  # its library takes 1.4 times as long for a product that adds a bias at once
+            columns = nn.functional.linear(features, weight) + bias  # (n_items, Σ widths)
+        else:
+            columns = nn.functional.linear(features, weight, bias)
         columns = columns.to(self.transform[m].weight.dtype)
         found = dict(zip(weights, columns.split([len(weight) for weight in weights.values()], dim=1)))
         if self.distance == "orthogonal":
@@ -190,6 +194,7 @@ class SeparateLearning(nn.Module):
     def _align(self, parts: dict[str, Parts]) -> Tensor:
         loss = ALIGN[self.align]
         inputs = self._drawn([parts[m].head for m in self.modalities], self.align_items)
+        inputs = [head.contiguous() if head.is_cuda else head for head in inputs]  # a GPU normalises slices slowly
         heads = [self.heads[m](head) for m, head in zip(self.modalities, inputs)]
         pairs = [loss(heads[j], heads[i], self.tau) for i, j in self._modality_pairs()]
         return torch.stack(pairs).mean()

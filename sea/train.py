@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sea.data import Dataset
 from sea.evaluate import evaluate
 from sea.files import DamagedFile, load_tensors, save_tensors
 from sea.models.base import Recommender
+from sea.replay import Replay
 
 REVISION = 1
 """Of the loop with its sampling and evaluation: raised whenever one of them computes something else."""
@@ -118,7 +120,8 @@ def fit(
         return _closed_form(model, dataset)
     device = next(model.parameters()).device
     model.batch_size = batch_size
-    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=model.weight_decay, fused=True)
+    optimizer = adam(model, lr)
+    take = batch_step(model, optimizer)
     optimizers = {"model": optimizer} | {
         name: module.optimizer for name, module in model.named_modules() if hasattr(module, "optimizer")
     }
@@ -135,7 +138,7 @@ def fit(
         while not result.stopped:
             for group in optimizer.param_groups:
                 group["lr"] = lr * model.lr_decay ** (len(result.history) / 50)
-            row = _epoch(model, optimizer, sampler, pairs, batch_size, generator)
+            row = _epoch(model, take, sampler, pairs, batch_size, generator)
             result.diverged = next((name for name, value in row.items() if not np.isfinite(value)), "")
             if not result.diverged:
                 row, result.diverged = _validate(model, dataset, row)
@@ -172,9 +175,36 @@ def _stop_reason(result: Fit, epochs: int, patience: int) -> str:
     return "epochs" if done >= epochs else ""
 
 
+def adam(model: Recommender, lr: float) -> torch.optim.AdamW:
+    """The optimiser of a training, on the model's device; on a GPU fit for a recording if the model `replays`."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    recorded = model.replays and trained[0].is_cuda
+    return torch.optim.AdamW(trained, lr=lr, weight_decay=model.weight_decay, fused=True, capturable=recorded)
+
+
+def batch_step(
+    model: Recommender, optimizer: torch.optim.Optimizer
+) -> Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]:
+    """A function of (users, positives, negatives) that takes one step, and gives the terms of the loss before it.
+
+    On a GPU it is a `Replay` if the model `replays`.
+    """
+
+    def take(users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        terms = model.loss(users, positives, negatives)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        _fill_gradients(optimizer)
+        optimizer.step()
+        model.after_step()
+        return {name: value.detach() for name, value in terms.items()}
+
+    return Replay(take) if model.replays else take
+
+
 def _epoch(
     model: Recommender,
-    optimizer: torch.optim.Optimizer,
+    take: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]],
     sampler: NegativeSampler,
     pairs: Tensor,
     batch_size: int,
@@ -189,14 +219,8 @@ def _epoch(
     active: dict[str, Tensor] = {}
     batches = list(zip(*(column.split(batch_size) for column in (users, positives, negatives))))
     for batch in batches:
-        terms = model.loss(*batch)
-        optimizer.zero_grad()
-        sum(terms.values()).backward()
-        _fill_gradients(optimizer)
-        optimizer.step()
-        model.after_step()
-        for name, value in terms.items():
-            totals[name] = totals.get(name, 0) + value.detach()
+        for name, value in take(*batch).items():
+            totals[name] = totals.get(name, 0) + value
             active[name] = active.get(name, 0) + (value != 0)
     row = {f"loss/{name}": float(total) / len(batches) for name, total in totals.items()}
     row |= {f"active/{name}": int(count) / len(batches) for name, count in active.items()}

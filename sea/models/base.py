@@ -29,6 +29,8 @@ class Recommender(nn.Module):
         published: settings that its authors chose for one dataset or another, where they differ from the defaults.
             They belong to the grid, whatever its values are.
         around: values that are tried next, with the rest as in the best point of the grid.
+        replays: whether a batch does the same operations on the same memory in every epoch, at the same step size, so
+            that a GPU can replay the first ones (`sea.replay`).
         passes_on: the classes whose settings `__init__` takes by `**`, too.
 
     A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
@@ -43,6 +45,7 @@ class Recommender(nn.Module):
     grid: ClassVar[dict[str, tuple]] = {}
     published: ClassVar[tuple[dict, ...]] = ()
     around: ClassVar[dict[str, tuple]] = {}
+    replays: ClassVar[bool] = False
     passes_on: ClassVar[tuple[type, ...]] = ()
 
     @classmethod

@@ -47,6 +47,7 @@ class SEA(WithPlugIn, Recommender):
     grid: ClassVar = {"alpha": (0.012, 0.12, 0.6), "beta": (0.006, 0.06), "lr": (1e-4, 5e-4, 1e-3)}
     published: ClassVar = ({"alpha": 0.6},)  # what the size of the losses in the logs of Baby and Sports implies
     around: ClassVar = {"tau": (0.1, 0.5)}
+    replays: ClassVar = True
     passes_on: ClassVar = (SeparateLearning,)
     revision: ClassVar[int] = 1
 
@@ -68,6 +69,7 @@ class SEA(WithPlugIn, Recommender):
         features = raw_features(dataset)
         self.layers_ui, self.layers_ii, self.bpr_log_base = layers_ui, layers_ii, bpr_log_base
         self.separate = SeparateLearning(features, encoder_width=4 * dim, generator=generator, **separation)
+        self.replays = not (self.separate.align_items or self.separate.q_items)  # a recording draws no items anew
         self.mlps = nn.ModuleDict({m: nn.Sequential(nn.LeakyReLU(), linear(4 * dim, dim, generator)) for m in features})
         self.preferences = nn.ParameterDict(
             (m, xavier("normal", dataset.n_users, dim, generator=generator)) for m in features
