@@ -1,7 +1,7 @@
 """How the cost of SEA's epoch grows with the catalogue: seconds and bytes an interaction, at ever more items.
 
     python benchmarks/growth.py [--items 10000 20000 100000 500000] [--widths 64 32] [--sample 8192]
-                                [--exact 100000] [--batches 3] [--device auto] [--threads 2] [--out FILE]
+                                [--exact 100000] [--batches 3] [--drawn] [--device auto] [--threads 2] [--out FILE]
 
 As many users as items, 20 interactions an item, in 58 batches as on Baby, so that the batch grows with the data.
 Features have 64 and 32 columns, unless told otherwise, so that a laptop can run it: it takes .8 to 1.6 kB an
@@ -11,7 +11,8 @@ exact, up to --exact items; on a "sample", with alignment and q on --sample draw
 An epoch is not run: it is the median of --batches batches, one to warm up aside, times 58. Memory is the largest that
 those batches take, beyond what the process has before the data is drawn. "graph s" are the item graphs', built once
 on the CPU: exact up to 100,000 rows, by faiss beyond, where "recall" is the share of true neighbours found, over 1,000
-drawn rows, the least of the modalities. Features are 16 random directions and a tenth of noise, because a search among
+drawn rows, the least of the modalities. With --drawn the item graphs are not searched for: an item's neighbours are drawn,
+which takes as many operations, on memory that lies further apart. Features are 16 random directions and a tenth of noise, because a search among
 likely neighbours finds less of what has no structure.
 """
 
@@ -40,7 +41,7 @@ REFERENCE = 20_000  # items; "growth" is relative to them
 
 
 def measure(
-    items: int, sample: int, widths: dict[str, int], count: int, device: torch.device, threads: int
+    items: int, sample: int, widths: dict[str, int], count: int, device: torch.device, threads: int, drawn: bool = False
 ) -> dict[str, float]:
     """A row of the table; in this process, which should be a fresh one."""
     torch.set_num_threads(threads)
@@ -51,7 +52,7 @@ def measure(
 
     dataset = random_dataset("growth", Shape(items, items, PER_ITEM * items, widths), RANK)
     watched: list[dict[str, float]] = []
-    with mock.patch.object(sea_module, "knn", watch(graphs.knn, watched)):
+    with mock.patch.object(sea_module, "knn", watch(drawn_knn if drawn else graphs.knn, watched)):
         form = build(dataset, sample, device)
     size = -(-PER_ITEM * items // BATCHES)
     start_memory(device)
@@ -81,10 +82,19 @@ def watch(knn: Callable, found: list[dict[str, float]]) -> Callable:
 
     def watched(features: torch.Tensor, k: int) -> sp.csr_array:
         seconds, graph = timed(features.device, knn, features, k)
-        found.append({"seconds": seconds, "recall": recall(features, graph, k)})
+        searched = knn is graphs.knn
+        found.append({"seconds": seconds, "recall": recall(features, graph, k) if searched else np.nan})
         return graph
 
     return watched
+
+
+def drawn_knn(features: torch.Tensor, k: int) -> sp.csr_array:
+    """As `sea.graphs.knn`, with k - 1 drawn neighbours of each item, and the item itself."""
+    n = len(features)
+    neighbours = torch.randint(n, (n, k), generator=torch.Generator().manual_seed(0))
+    neighbours[:, 0] = torch.arange(n)
+    return graphs.directed(neighbours, torch.full((n, k), 1 / k))
 
 
 def recall(features: torch.Tensor, graph: sp.csr_array, k: int, rows: int = 1000) -> float:
@@ -132,6 +142,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=8192)
     parser.add_argument("--exact", type=int, default=100_000)
     parser.add_argument("--batches", type=int, default=3)
+    parser.add_argument("--drawn", action="store_true", help="draw the item graphs' neighbours")
     arguments = parser.parse_args()
     device, machine = start(arguments)
     widths = dict(zip(("image", "text"), arguments.widths))
@@ -139,8 +150,8 @@ def main() -> None:
     for items, sample in plan(arguments.items, arguments.sample, arguments.exact):
         key = items, "sample" if sample else "all"
         print(*key, flush=True)
-        rows[key] = fresh(items, sample, widths, arguments.batches, device, arguments.threads)
-    stamp = {"sample": arguments.sample, "widths": str(arguments.widths), **machine}
+        rows[key] = fresh(items, sample, widths, arguments.batches, device, arguments.threads, arguments.drawn)
+    stamp = {"sample": arguments.sample, "drawn": arguments.drawn, "widths": str(arguments.widths), **machine}
     title = f"SEA's epoch, {PER_ITEM} interactions an item, {BATCHES} batches, {arguments.batches} of them measured"
     report(growth(rows), title, arguments.out, **stamp)
 
