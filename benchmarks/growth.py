@@ -11,9 +11,9 @@ exact, up to --exact items; on a "sample", with alignment and q on --sample draw
 An epoch is not run: it is the median of --batches batches, one to warm up aside, times 58. Memory is the largest that
 those batches take, beyond what the process has before the data is drawn. "graph s" are the item graphs', built once
 on the CPU: exact up to 100,000 rows, by faiss beyond, where "recall" is the share of true neighbours found, over 1,000
-drawn rows, the least of the modalities. With --drawn the item graphs are not searched for: an item's neighbours are drawn,
-which takes as many operations, on memory that lies further apart. Features are 16 random directions and a tenth of noise, because a search among
-likely neighbours finds less of what has no structure.
+drawn rows, the least of the modalities. With --drawn they are not searched for: an item's neighbours are drawn, which
+takes as many operations, on memory that lies further apart. Features are 16 random directions and a tenth of noise,
+because a search among likely neighbours finds less of what has no structure.
 """
 
 import multiprocessing
