@@ -2,11 +2,11 @@
 
     python benchmarks/breakdown.py [--shape baby] [--device auto] [--threads 2] [--out FILE]
 
-torch.profiler watches one batch of our form, the third. Each operation's own time, forward or backward,
-counts under the part that its forward belongs to. Watching has a price, a microsecond or two an operation, which
-the parts of many small ones (q's steps) pay most of. Also told, each measured without it: a batch's seconds, the
-additions and multiplications of its dense products, its operations (each takes a GPU a kernel or more), and the
-machine's own rates in one large product and in a copy.
+torch.profiler watches one batch of our form, the third; on a GPU one that is not replayed. Each operation's own time,
+forward or backward, counts under the part that its forward belongs to. Watching has a price, a microsecond or two an
+operation, which the parts of many small ones (q's steps) pay most of. Also told, each measured without it: a batch's
+seconds, the additions and multiplications of its dense products, its operations (each takes a GPU a kernel or more),
+and the machine's own rates in one large product and in a copy.
 """
 
 import math
@@ -75,7 +75,7 @@ def own_seconds(event: FunctionEvent, device: torch.device) -> float:
     """Of the operation itself, less those that it calls: on a CPU its own time, on a GPU that of its kernels."""
     if device.type == "cpu":
         return event.self_cpu_time_total / 1e6
-    return 0 if event.is_user_annotation else sum(kernel.duration for kernel in event.kernels) / 1e6
+    return sum(kernel.duration for kernel in event.kernels if kernel.name != event.name) / 1e6  # not a range's own span
 
 
 def shares(events: list[FunctionEvent], parts: list[str], device: torch.device) -> pd.DataFrame:
@@ -160,7 +160,9 @@ def main() -> None:
     arguments = parser.parse_args()
     device, machine = start(arguments)
     dataset = random_dataset(arguments.shape, SHAPES[arguments.shape])
-    form = Ours(SEA(dataset, generator=torch.Generator().manual_seed(0)).to(device), dataset)
+    model = SEA(dataset, generator=torch.Generator().manual_seed(0)).to(device)
+    model.replays = False  # a replay has no operations to watch
+    form = Ours(model, dataset)
     batch = batches(dataset, device)[0]
     flop, (flop_rate, byte_rate) = dense_flop(form, batch), rates(device)
     of_batch, of_q = operations(form, batch)
