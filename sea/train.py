@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ REVISION = 1
 """Of the loop with its sampling and evaluation: raised whenever one of them computes something else."""
 
 MONITOR = "recall@20"
+STORING = 10
+"""How many times as long as it took to store a training it goes on before it is stored again."""
 BY_ITSELF = ("patience", "closed form")
 """`Fit.stopped` of what ended by itself: not at a limit, and not by an accident."""
 
@@ -110,9 +113,10 @@ def fit(
     Args:
         model: on its device; `generator` (order and negatives) needs to be on the same.
         lr: Adam's step size at the start; `model.lr_decay` lowers it.
-        state: a file that holds everything after each epoch, replaced atomically. If it is there already,
-            training goes on from it, and on a CPU, with as many threads as before, ends with the numbers that
-            it would have had uninterrupted. A damaged one is named, and the training begins anew.
+        state: a file that holds everything, replaced atomically after an epoch: after each and the last, unless storing
+            would take more than a tenth of the time (`STORING`). If it is there already, training goes on from it. With
+            as many threads as before, or on a GPU of the same kind, it ends with the numbers that it would have had
+            uninterrupted. A damaged one is named, and the training begins anew.
         progress: show a bar, on a terminal.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -133,6 +137,7 @@ def fit(
             result, best = _restore(state, model, optimizers, generator)
         except DamagedFile as error:
             logging.getLogger(__name__).warning("%s; this training begins anew", error)
+    due = -math.inf
     bar = tqdm(total=epochs, initial=len(result.history), disable=None if progress else True, unit="epoch")
     with bar:
         while not result.stopped:
@@ -148,8 +153,10 @@ def fit(
                 result.best = len(result.history) - 1
                 best = {name: value.clone() for name, value in model.state_dict().items()}
             result.stopped = _stop_reason(result, epochs, patience)
-            if state is not None:
+            if state is not None and (result.stopped or time.monotonic() >= due):
+                start = time.monotonic()
                 _store(state, model, optimizers, generator, result, best)
+                due = time.monotonic() + STORING * (time.monotonic() - start)
             bar.update()
             bar.set_postfix_str(f"valid {MONITOR} {_best_value(result):.4f}" if best else "")
     if best:

@@ -152,6 +152,22 @@ def test_parameters_that_become_nan_in_an_epochs_last_step_end_the_run(world, tm
     assert vars(resumed) == vars(result)  # it is over; nothing is trained again
 
 
+def test_storing_takes_a_tenth_of_the_time_at_most_and_the_end_is_stored(world, tmp_path, monkeypatch):
+    """A clock on which an epoch takes 3 seconds and storing it 1: it is due again 10 seconds later, four epochs on."""
+    clock, stored = [0.0], []
+    epoch = module._epoch
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(module, "_epoch", lambda *given: clock.__setitem__(0, clock[0] + 3) or epoch(*given))
+
+    def store(path, model, optimizers, generator, result, best):
+        clock[0] += 1
+        stored.append(len(result.history))
+
+    monkeypatch.setattr(module, "_store", store)
+    train("BPR", world, epochs=11, patience=99, state=tmp_path / "state.safetensors")
+    assert stored == [1, 5, 9, 11]
+
+
 @pytest.mark.parametrize("damage", [b"", b"cut", b"zeroed"])
 def test_a_damaged_state_is_named_and_the_training_begins_anew(world, tmp_path, caplog, damage):
     _, whole = train("BPR", world)
