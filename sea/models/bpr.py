@@ -22,6 +22,7 @@ class BPR(Recommender):
     """
 
     grid: ClassVar = {"reg": (2.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)}
+    replays: ClassVar = True
     revision: ClassVar[int] = 1
 
     def __init__(self, dataset: Dataset, *, dim: int = 64, reg: float = 0.1, generator: torch.Generator):

@@ -25,6 +25,7 @@ class LightGCN(Recommender):
     """
 
     grid: ClassVar = {"layers": (1, 2, 3, 4), "reg": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)}
+    replays: ClassVar = True
     revision: ClassVar[int] = 1
 
     def __init__(

@@ -34,6 +34,7 @@ class MMGCN(Recommender):
     """
 
     grid: ClassVar = {"lr": (1e-4, 5e-4, 1e-3, 5e-3, 1e-2)}
+    replays: ClassVar = True
     revision: ClassVar[int] = 1
 
     def __init__(self, dataset: Dataset, *, dim: int = 64, image_width: int = 256, generator: torch.Generator):

@@ -52,6 +52,7 @@ class PAMD(Recommender):
     """
 
     grid: ClassVar = {"lr": (1e-4, 1e-3), "decay": (1e-5, 1e-1), "spread": (0.01, 1.0)}
+    replays: ClassVar = True
     revision: ClassVar[int] = 1
 
     def __init__(

@@ -50,6 +50,7 @@ class SLMRec(Recommender):
         "tau": (0.1, 0.2, 0.5, 1.0),
         "contrast": (0.01, 0.05, 0.1, 0.5, 1.0),
     }
+    replays: ClassVar = True
     revision: ClassVar[int] = 1
 
     def __init__(
