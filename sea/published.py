@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sea.data import DATA, is_planted
 from sea.files import CHECKSUM, DamagedFile, damaged, write_atomically
+from sea.models import MODELS
 from sea.records import Published, Record, Settings, measures, revisions, say
 
 RECORDS = DATA / "records"
@@ -31,8 +32,9 @@ COPIED = (
     *("seconds_per_epoch", "peak_memory", "environment"),
 )
 """What a row has under the same name as the record."""
-ALIKE = ("model", "params", "lr", "batch_size", "epochs", "patience")
-"""Settings in which runs agree that differ in the seed and in the machine alone."""
+ALIKE = ("model", "lr", "batch_size", "epochs", "patience")
+"""Settings in which runs agree that differ in the seed and in the machine alone, with those of their model's settings
+that have an effect."""
 RANKINGS = ',"hits":'
 """Where in a run's text the rankings begin: its last two fields, hits and recommended."""
 EXACT = 1e-9
@@ -133,7 +135,10 @@ def find(settings: Settings, root: str | Path = RECORDS, checksum: str = "") -> 
 
 
 def _alike(one: Settings, other: Settings) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in ALIKE)
+    if any(getattr(one, name) != getattr(other, name) for name in ALIKE):
+        return False
+    in_effect = MODELS[one.model].in_effect
+    return in_effect(one.params) == in_effect(other.params)
 
 
 def _file(root: str | Path, dataset: str, model: str) -> Path:

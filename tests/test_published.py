@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import untimed
 
 from sea import manage, published, records
 from sea.data import load
@@ -332,6 +333,31 @@ def test_find_gives_all_seeds_of_the_same_settings(trained, local, store):
     assert find(complete(TOY), store, checksum=trained[1].checksum) == [found[1]]
     with pytest.raises(ValueError, match=r"'settings' needs to be complete in 'find'.* \(got lr None\)"):
         find(replace(TOY, lr=None), store)
+
+
+IDLE = {
+    "w/o Alignment": ({"align": "none"}, {"alpha": 0.6, "tau": 0.5}),
+    "w/o Distancing": ({"distance": "none"}, {"beta": 0.6, "q_steps": 3, "club_released": False}),
+    "negative L2": ({"distance": "negative_l2"}, {"q_lr": 0.1}),
+}
+
+
+@pytest.mark.parametrize("case", IDLE)
+def test_settings_of_a_term_that_is_left_out_change_no_number_and_are_not_looked_at(case, tmp_path):
+    """α without alignment, for example: the training is the same to the bit, and so the published run is found."""
+    out, idle = IDLE[case]
+    quick = {"epochs": 2, "lr": 0.01, "params": out | {"q_steps": 2}}
+    first = run(Settings("SEA", **quick), tmp_path / "runs", progress=False)
+    other = replace(first.settings, params=first.settings.params | idle)
+    again = run(other, tmp_path / "runs", progress=False)
+    assert again.key != first.key
+    assert untimed(again.history) == untimed(first.history) and again.metrics == first.metrics
+    publish([first], tmp_path / "store")
+    assert [found.key for found in find(other, tmp_path / "store")] == [first.key]
+    with_both = replace(other, params=other.params | {"align": "solosim", "distance": "club"})
+    assert find(with_both, tmp_path / "store") == []
+    effective = {"beta": 0.5} if case == "w/o Alignment" else {"alpha": 0.5}
+    assert find(replace(other, params=other.params | effective), tmp_path / "store") == []
 
 
 def test_older_revisions_are_left_out_and_counted(trained, store, caplog):

@@ -57,6 +57,11 @@ class Recommender(nn.Module):
             found |= {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY and a.name != "generator"}
         return found
 
+    @classmethod
+    def in_effect(cls, params: dict[str, object]) -> dict[str, object]:
+        """Those of all the model's settings that change a number: two trainings that agree in them are the same."""
+        return params
+
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The terms of the objective for a batch of (user, positive item, negative item), each (batch,).
 

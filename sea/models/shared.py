@@ -69,9 +69,17 @@ def light_propagation(graph: Graph, users: Tensor, items: Tensor, layers: int) -
 
 
 class WithPlugIn:
-    """The hooks of a model with SEA's plug-in, `separate`; stands before that model's class among the bases."""
+    """What a model with SEA's plug-in, `separate`, needs; stands before that model's class among the bases."""
 
     separate: SeparateLearning
+
+    @classmethod
+    def in_effect(cls, params: dict[str, object]) -> dict[str, object]:
+        """Without those of a term that is left out."""
+        idle = {"alpha", "tau", "align_items"} if params["align"] == "none" else set()
+        idle |= {"beta"} if params["distance"] == "none" else set()
+        idle |= {name for name in params if name.startswith(("q_", "club_"))} if params["distance"] != "club" else set()
+        return {name: value for name, value in params.items() if name not in idle}
 
     def before_epoch(self, generator: torch.Generator) -> None:
         """Hand the plug-in its generator."""
