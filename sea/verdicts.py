@@ -10,13 +10,18 @@ from sea import published, reported, statistics
 from sea.analysis import parts as parts_of
 from sea.data import DATA, is_planted
 from sea.models import SIMPLE
-from sea.statistics import Estimate, every
+from sea.statistics import UNCLEAR, Estimate, every
 from sea.study import CHOSEN, FLEXIBILITY, GENERALIZATION, INACTIVE, LOGGED, RELEASED, SWEEP, Study
 from sea.train import MONITOR
 
 FIGURES = DATA.parent / "figures"
-TOLD = ("planted", "ml100k")
+TOLD = ("planted", "ml100k", "baby")
 """The datasets whose results the pages tell: those with published runs of SEA by the present code."""
+MODULES = {
+    "distancing": ("distancing (CLUB), added to alignment", "distancing, added to alignment"),
+    "alignment": ("alignment (SoloSim), added to distancing", "alignment, added to distancing"),
+}
+"""SEA's two modules: what the pages call the effect of each, and notebook 9."""
 MARKS = "<!-- results: written by python -m sea.verdicts -->", "<!-- end of the results -->"
 SEPARATING, ALIGNING = ("MICRO", "PAMD", "MGCN"), ("MMGCN", "MMSSL", "BM3")
 """Obs. 2's methods that distinguish the generic and the unique, and its methods that don't, as the paper names them."""
@@ -298,10 +303,10 @@ def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
 
 
 def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
-    """The README's table, in Markdown: each claim, what was found at the released settings, and where to look.
+    """The README's tables, in Markdown: each claim, what was found at the released settings, where to look; and CLUB.
 
     Args:
-        datasets: names of folders under `folder`, each with a claims table.
+        datasets: names of folders under `folder`, each with a claims table and one of the modules' effects.
     """
     tables = {name: load(name, folder) for name in datasets}
     rows = []
@@ -310,14 +315,16 @@ def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
         said = f"**{claim}**: {says}" + ("" if theirs is None else f" ({theirs:+.1f} % on Baby)")
         look = f"[notebook&nbsp;{int(LOOK[claim][:2])}](notebooks/{LOOK[claim]}.ipynb)"
         rows.append([said, *_of_each(tables, claim, _short), look])
-    return _markdown(["the paper says", *(f"what we found, {name}" for name in tables), "look"], rows)
+    claims = _markdown(["the paper says", *(f"what we found, {name}" for name in tables), "look"], rows)
+    return f"{claims}\n\n{_modules(datasets, folder, ['distancing'])}"
 
 
 def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str | Path = published.RECORDS) -> str:
-    """All results, in Markdown: the claims at each of SEA's settings, each model's Recall@20, how many runs there are.
+    """All results, in Markdown: the claims and SEA's modules at each of its settings, each model's Recall@20, and runs.
 
     Args:
-        datasets: names of folders under `folder`, each with a claims and a comparison table.
+        datasets: names of folders under `folder`, each with a claims and a comparison table, and one of the modules'
+            effects.
         records: the store whose runs are counted, of every dataset in it.
     """
     tables = {name: load(name, folder) for name in datasets}
@@ -327,7 +334,8 @@ def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str 
         rows.append([f"**{claim}**: {says}", "" if theirs is None else f"{theirs:+.1f} %"])
         rows[-1] += _of_each(tables, claim, _cell)
     claims = _markdown(["claim", "the paper, on Baby", *tables], rows)
-    return f"{claims}\n\n{_recall(datasets, folder)}\n\n{_counts(records)}"
+    modules = _modules(datasets, folder, MODULES)
+    return f"{claims}\n\n{modules}\n\n{_recall(datasets, folder)}\n\n{_counts(records)}"
 
 
 def _of_each(tables: Mapping[str, pd.DataFrame], claim: str, cell: Callable[[pd.DataFrame], str]) -> list[str]:
@@ -352,6 +360,24 @@ def _outcome(row: Mapping[str, object]) -> str:
     """A row's word, and its effect where there is an interval."""
     effect = f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
     return f"{row['word']}{effect}"
+
+
+def _modules(datasets: Iterable[str], folder: str | Path, names: Iterable[str]) -> str:
+    """What a module adds to the other one: its word and effect on each dataset, a row for each of SEA's settings."""
+    found = {name: pd.read_csv(Path(folder) / name / "ablation_gaps.csv", na_filter=False) for name in datasets}
+    rows = []
+    for module in names:
+        tables = [table[table["gap"] == MODULES[module][1]].set_index("settings") for table in found.values()]
+        for settings in dict.fromkeys(label for table in tables for label in table.index):
+            cells = [_effect(table.loc[settings]) if settings in table.index else "" for table in tables]
+            rows.append([MODULES[module][0], settings, *cells])
+    return _markdown(["does it help?", "settings", *found], rows)
+
+
+def _effect(row: pd.Series) -> str:
+    numbers = pd.to_numeric(row[["percent", "percent ±"]])
+    seen = f"; {float(row['detectable, %']):.1f} % would have been seen" if row["word"] == UNCLEAR else ""
+    return _outcome({"word": row["word"], **numbers}) + seen
 
 
 def _recall(datasets: Iterable[str], folder: str | Path) -> str:

@@ -208,7 +208,25 @@ def toys(tmp_path):
     pd.DataFrame(rows).set_index("claim").to_csv(folder / "claims.csv")
     recall = pd.DataFrame({METRIC: [0.25, 0.125], f"{METRIC} ±": [0.0625, np.nan]}, index=["SEA", "BPR"])
     recall.to_csv(folder / "comparison_test.csv")
+    gaps = [
+        ("as released", "distancing, added to alignment", 10.0, 1.0, 2.5, HOLDS),
+        ("as released", "alignment, added to distancing", np.nan, np.nan, np.nan, UNTESTED + " (no run of SEA)"),
+        ("as logged", "distancing, added to alignment", -1.44, 2.0, 2.76, UNCLEAR),
+    ]
+    columns = ["settings", "gap", "percent", "percent ±", "detectable, %", "word"]
+    pd.DataFrame(gaps, columns=columns).to_csv(folder / "ablation_gaps.csv", index=False)
     return tmp_path
+
+
+def test_what_a_module_adds_is_told_with_what_would_have_been_seen(toys):
+    of_both = verdicts.results(["toys"], toys).split("\n\n")[1].splitlines()[2:]
+    club, sim = "| distancing (CLUB), added to alignment |", "| alignment (SoloSim), added to distancing |"
+    assert of_both == [
+        f"{club} as released | holds (+10.0 ± 1.0 %) |",
+        f"{club} as logged | can't tell (-1.4 ± 2.0 %); 2.8 % would have been seen |",
+        f"{sim} as released | not tested (no run of SEA) |",
+    ]
+    assert verdicts.readme(["toys"], toys).split("\n\n")[1].splitlines()[2:] == of_both[:2]
 
 
 def test_the_cells_of_the_results_are_those_of_the_tables(toys):
@@ -219,7 +237,7 @@ def test_the_cells_of_the_results_are_those_of_the_tables(toys):
 
 
 def test_the_readme_tells_the_released_settings_and_where_another_has_another_word(toys):
-    lines = {line.split("**")[1]: line for line in verdicts.readme(["toys"], toys).splitlines()[2:]}
+    lines = {line.split("**")[1]: line for line in verdicts.readme(["toys"], toys).split("\n\n")[0].splitlines()[2:]}
     assert list(lines) == list(verdicts.SAYS)
     look = re.escape("[notebook&nbsp;9](notebooks/09_ablation.ipynb)")
     assert re.search(rf"\| holds \(\+10\.0 ± [0-9.]+ %\) \| {look} \|$", lines["Obs. 3"])
