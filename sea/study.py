@@ -394,5 +394,5 @@ def provenance(records: Iterable[Record]) -> dict[str, object]:
         **{name: distinct(record.environment[name] for record in records) for name in PROVENANCE},
         "trained": distinct(record.environment["date"] for record in records),
     }
-    warning = distinct(record.warning for record in records)
+    warning = distinct(record.warning for record in records if record.warning)
     return {"warning": warning, **stamp} if warning else stamp

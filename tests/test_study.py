@@ -185,6 +185,8 @@ def test_provenance_names_what_was_used(root, three):
     json.dumps(stamp)
     record = run(Settings("BPR", epochs=1, device="cpu", lr=1e-2), root, progress=False)
     assert provenance([replace(record, warning="stand-ins")])["warning"] == "stand-ins"
+    both = [replace(record, warning="stand-ins"), replace(record, key="another")]
+    assert provenance(both)["warning"] == "stand-ins"  # and nothing for the run that has none
 
 
 def test_a_quick_sample_has_the_largest_core_that_there_is():
