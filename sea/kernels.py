@@ -1,6 +1,6 @@
 """A GPU kernel, in Triton, for what torch would do in many small ones: the gradients of CLUB's q.
 
-Triton comes with torch's CUDA builds on Linux. Without it, nothing here is used.
+Triton comes with torch's CUDA builds on Linux. Without it, or with one that is too old, nothing here is used.
 """
 
 import math
@@ -18,27 +18,30 @@ except ImportError:
 ROWS, WARPS = 64, 4
 """Pairs (g, u) of one program, and its warps; the fastest of twelve choices on an H100."""
 PRECISION = "tf32x3"
-"""Products in three of the matrix units' each, which together are as exact as single precision: gradients at Baby's
-size are off by 4e-7 of their norm, and by 2e-7 in torch's own operations."""
+"""Each product is taken as three TF32 products. At Baby's size the gradients' error is then 4e-7 of their norm. In
+torch's own operations it is 2e-7."""
 WIDTHS = (16, 32, 64, 128)
 """Widths of layers that the kernel can multiply."""
 
 
 def suits(g: Tensor, hidden: int) -> bool:
-    """Whether the kernel can do this: single precision on a GPU, layers of a width in `WIDTHS`.
+    """Whether the kernel can do this: single precision on an NVIDIA GPU with TF32, and layers as wide as `WIDTHS`.
 
     Args:
         g: shape (heads, N, width).
         hidden: the hidden columns of both nets together.
     """
-    there = triton is not None and (g.is_cuda or knobs.runtime.interpret)
-    return there and g.dtype == torch.float32 and g.shape[-1] in WIDTHS and hidden in WIDTHS
+    if triton is None or not (g.is_cuda or knobs.runtime.interpret):
+        return False
+    if g.is_cuda and (torch.version.hip or torch.cuda.get_device_capability(g.device) < (8, 0)):
+        return False
+    return g.dtype == torch.float32 and g.shape[-1] in WIDTHS and hidden in WIDTHS
 
 
 def q_gradients(
     g: Tensor, u: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
 ) -> tuple[Tensor, ...]:
-    """Gradients of `ConditionalGaussian.negative_log_likelihood` by its four parameters, forward and backward in one.
+    """Gradients of `ConditionalGaussian.negative_log_likelihood` for its four parameters, forward and backward in one.
 
     Each program adds up those of `ROWS` pairs; one sum over the programs follows, always in the same order.
 
@@ -126,7 +129,7 @@ if triton is not None:
         by_second_a = tl.dot(units, by_a, input_precision=PRECISION)
         by_second = tl.where(of_mu, by_second_mu, by_second_a)
 
-        out = partial + block * heads * (4 * HIDDEN * WIDTH + 2 * HIDDEN + 2 * WIDTH)
+        out = partial + block.to(tl.int64) * heads * (4 * HIDDEN * WIDTH + 2 * HIDDEN + 2 * WIDTH)
         tl.store(out + at_first, scale * by_first)
         out += heads * WIDTH * 2 * HIDDEN
         tl.store(out + at_unit, scale * tl.sum(by_hidden, 0))

@@ -11,12 +11,12 @@ WARM = 3
 
 
 class Replay:
-    """A function of tensors, with its own results: on a GPU it is recorded once, and replayed from then on.
+    """Calls a function of tensors and returns its results; on a GPU its kernels are recorded once, and then replayed.
 
-    The first `WARM` calls run the function as it is written. The next one records it. From then on a call copies its
-    arguments to where the recording reads them, and replays that. The function runs as written wherever this can't
-    be: on a CPU, inside another recording, for arguments of other shapes than the first call's (an epoch's short last
-    batch), and after a recording that failed, of which a warning gives the reason.
+    The first `WARM` calls run the function as it is written. The next one records it, and that call and all later ones
+    copy their arguments to where the recording reads them, and replay it. The function is called directly on a CPU, for
+    arguments of other shapes than the first call's (an epoch's short last batch), and after a recording failed; a
+    warning then says why.
 
     Args:
         function: does the same operations on the same memory in every call; what it does in Python is done when it is
@@ -25,14 +25,13 @@ class Replay:
 
     def __init__(self, function: Callable):
         self.function, self.calls, self.possible = function, 0, True
-        self.shapes, self.graph, self.arguments, self.results = None, None, [], None
+        self.kinds, self.graph, self.arguments, self.results = None, None, [], None
 
     def __call__(self, *arguments: Tensor) -> object:
         """What the function returns for these."""
-        shapes = [argument.shape for argument in arguments]
-        self.shapes = self.shapes or shapes
-        on_gpu = all(argument.is_cuda for argument in arguments)
-        if not on_gpu or not self.possible or shapes != self.shapes or torch.cuda.is_current_stream_capturing():
+        kinds = [(argument.shape, argument.dtype, argument.device.type) for argument in arguments]
+        self.kinds = self.kinds or kinds
+        if not self.possible or kinds != self.kinds or any(device != "cuda" for _, _, device in kinds):
             return self.function(*arguments)
         self.calls += 1
         if self.calls <= WARM:
@@ -61,8 +60,8 @@ class Replay:
             with torch.cuda.graph(graph):
                 self.results = self.function(*self.arguments)
         except RuntimeError as error:
-            self.possible, self.arguments = False, []
-            reason = str(error).strip().splitlines()[0]
-            warnings.warn(f"a batch can't be recorded as a CUDA graph, and runs without ({reason})", stacklevel=3)
+            self.possible, self.arguments, self.results = False, [], None
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(f"a step can't be recorded as a CUDA graph, and runs without ({reason})", stacklevel=3)
         else:
             self.graph = graph

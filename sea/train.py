@@ -113,10 +113,10 @@ def fit(
     Args:
         model: on its device; `generator` (order and negatives) needs to be on the same.
         lr: Adam's step size at the start; `model.lr_decay` lowers it.
-        state: a file that holds everything, replaced atomically after an epoch: after each and the last, unless storing
-            would take more than a tenth of the time (`STORING`). If it is there already, training goes on from it. With
-            as many threads as before, or on a GPU of the same kind, it ends with the numbers that it would have had
-            uninterrupted. A damaged one is named, and the training begins anew.
+        state: a file that holds everything, replaced atomically after each epoch, or less often where that would take
+            more than a tenth of the time (`STORING`); always after the first and the last. If it is there already,
+            training goes on from it. With as many threads as before, or on a GPU of the same kind, it ends with the
+            numbers that it would have had uninterrupted. A damaged one is named, and the training begins anew.
         progress: show a bar, on a terminal.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -192,9 +192,9 @@ def adam(model: Recommender, lr: float) -> torch.optim.AdamW:
 def batch_step(
     model: Recommender, optimizer: torch.optim.Optimizer
 ) -> Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]:
-    """A function of (users, positives, negatives) that takes one step, and gives the terms of the loss before it.
+    """A function of (users, positives, negatives) that takes a step, and returns the loss's terms before it.
 
-    On a GPU it is a `Replay` if the model `replays`.
+    A GPU replays it if the model `replays` and its step size stays the same.
     """
 
     def take(users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
@@ -206,7 +206,7 @@ def batch_step(
         model.after_step()
         return {name: value.detach() for name, value in terms.items()}
 
-    return Replay(take) if model.replays else take
+    return Replay(take) if model.replays and model.lr_decay == 1 else take
 
 
 def _epoch(

@@ -22,6 +22,7 @@ MODULES = {
     "alignment": ("alignment (SoloSim), added to distancing", "alignment, added to distancing"),
 }
 """SEA's two modules: what the pages call the effect of each, and notebook 9."""
+NO_SEARCH = "not tested (nothing was searched)"
 MARKS = "<!-- results: written by python -m sea.verdicts -->", "<!-- end of the results -->"
 SEPARATING, ALIGNING = ("MICRO", "PAMD", "MGCN"), ("MMGCN", "MMSSL", "BM3")
 """Obs. 2's methods that distinguish the generic and the unique, and its methods that don't, as the paper names them."""
@@ -362,22 +363,22 @@ def _outcome(row: Mapping[str, object]) -> str:
     return f"{row['word']}{effect}"
 
 
-def _modules(datasets: Iterable[str], folder: str | Path, names: Iterable[str]) -> str:
-    """What a module adds to the other one: its word and effect on each dataset, a row for each of SEA's settings."""
-    found = {name: pd.read_csv(Path(folder) / name / "ablation_gaps.csv", na_filter=False) for name in datasets}
+def _modules(datasets: Iterable[str], folder: str | Path, modules: Iterable[str]) -> str:
+    """What each module adds to the other: its word and effect on each dataset, a row for each of SEA's settings."""
+    found = {name: pd.read_csv(Path(folder) / name / "ablation_gaps.csv") for name in datasets}
     rows = []
-    for module in names:
-        tables = [table[table["gap"] == MODULES[module][1]].set_index("settings") for table in found.values()]
+    for module in modules:
+        title, gap = MODULES[module]
+        tables = [table[table["gap"] == gap].set_index("settings") for table in found.values()]
         for settings in dict.fromkeys(label for table in tables for label in table.index):
-            cells = [_effect(table.loc[settings]) if settings in table.index else "" for table in tables]
-            rows.append([MODULES[module][0], settings, *cells])
+            cells = [_effect(table.loc[settings]) if settings in table.index else NO_SEARCH for table in tables]
+            rows.append([title, settings, *cells])
     return _markdown(["does it help?", "settings", *found], rows)
 
 
 def _effect(row: pd.Series) -> str:
-    numbers = pd.to_numeric(row[["percent", "percent ±"]])
-    seen = f"; {float(row['detectable, %']):.1f} % would have been seen" if row["word"] == UNCLEAR else ""
-    return _outcome({"word": row["word"], **numbers}) + seen
+    seen = f"; {row['detectable, %']:.1f} % would have been seen" if row["word"] == UNCLEAR else ""
+    return _outcome(row) + seen
 
 
 def _recall(datasets: Iterable[str], folder: str | Path) -> str:

@@ -29,8 +29,8 @@ class Recommender(nn.Module):
         published: settings that its authors chose for one dataset or another, where they differ from the defaults.
             They belong to the grid, whatever its values are.
         around: values that are tried next, with the rest as in the best point of the grid.
-        replays: whether a batch does the same operations on the same memory in every epoch, at the same step size, so
-            that a GPU can replay the first ones (`sea.replay`).
+        replays: whether a batch does the same operations on the same memory in every epoch, so that a
+            GPU can replay an earlier one (`sea.replay`).
         passes_on: the classes whose settings `__init__` takes by `**`, too.
 
     A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
@@ -59,7 +59,11 @@ class Recommender(nn.Module):
 
     @classmethod
     def in_effect(cls, params: dict[str, object]) -> dict[str, object]:
-        """Those of all the model's settings that change a number: two trainings that agree in them are the same."""
+        """The settings that can change the result; trainings that agree in them have the same numbers.
+
+        Args:
+            params: all settings of the model, defaults included.
+        """
         return params
 
     def loss(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:

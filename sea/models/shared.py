@@ -75,11 +75,12 @@ class WithPlugIn:
 
     @classmethod
     def in_effect(cls, params: dict[str, object]) -> dict[str, object]:
-        """Without those of a term that is left out."""
-        idle = {"alpha", "tau", "align_items"} if params["align"] == "none" else set()
-        idle |= {"beta"} if params["distance"] == "none" else set()
-        idle |= {name for name in params if name.startswith(("q_", "club_"))} if params["distance"] != "club" else set()
-        return {name: value for name, value in params.items() if name not in idle}
+        """All but the settings of a term that is left out."""
+        idle = ["alpha", "tau", "align_"] if params["align"] == "none" else []
+        idle += ["beta"] if params["distance"] == "none" else []
+        idle += ["q_", "club_"] if params["distance"] != "club" else []
+        effective = super().in_effect(params)
+        return {name: value for name, value in effective.items() if not name.startswith(tuple(idle))}
 
     def before_epoch(self, generator: torch.Generator) -> None:
         """Hand the plug-in its generator."""
