@@ -209,7 +209,8 @@ def measure(shape: str, repeats: int, epochs: int, device: torch.device) -> pd.D
     dataset = random_dataset(shape, SHAPES[shape])
     model = SEA(dataset, generator=torch.Generator().manual_seed(0)).to(device)
     forms = {"plain": Plain(model, dataset), "ours": Ours(model, dataset)}
-    medians(sample_batch, forms, WARM + 1, dataset, device)  # libraries load, memory is taken, a GPU records ours
+    warm = WARM + 1 if device.type == "cuda" else 1  # libraries load, memory is taken, a GPU records ours
+    medians(sample_batch, forms, warm, dataset, device)
     of_batch = medians(sample_batch, forms, repeats, dataset, device)
     whole, parts = of_batch.loc["batch"], of_batch.drop(index="batch")
     parts.loc["remainder"] = whole - parts.sum()

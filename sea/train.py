@@ -119,8 +119,7 @@ def fit(
             numbers that it would have had uninterrupted. A damaged one is named, and the training begins anew.
         progress: show a bar, on a terminal.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if not trained:
+    if not any(p.requires_grad for p in model.parameters()):
         return _closed_form(model, dataset)
     device = next(model.parameters()).device
     model.batch_size = batch_size
