@@ -82,6 +82,24 @@ def test_observation_1_leaves_out_sea_s_own_family():
     assert list(verdicts.better_than_simple(s)) == ["SEA - EASE"]
 
 
+@pytest.mark.parametrize("claim", ["Obs. 1", "Con. 2"])
+def test_a_lead_over_some_baselines_proves_nothing_about_all(claim):
+    """The paper has fifteen baselines. Two that SEA is above do not make "all"; one that it is below is enough."""
+    combinations = {name: records(0.3, seed=k) for k, name in enumerate(("SEA", "SEAb"))}
+
+    def row(levels, spread=0.002):
+        others = {name: records(level, name, spread=spread, seed=k + 9) for k, (name, level) in enumerate(levels.items())}
+        s = Study(combinations | others, {})
+        leads = verdicts.better_than_all(s) if claim == "Obs. 1" else verdicts.second_at_least(s, combinations)
+        return verdicts.judge(claim, verdicts.against_all(s, leads))
+
+    of_paper = [name for name in reported.table(2)["method"].unique() if name != "SEA"]
+    assert len(of_paper) == 15 and row(dict.fromkeys(of_paper, 0.2))["word"] == HOLDS
+    assert row(dict.fromkeys(of_paper[1:], 0.2))["word"] == f"not tested (no run of {of_paper[0]})"
+    assert row(dict.fromkeys(of_paper[:2], 0.4))["word"] == CONTRADICTED
+    assert row(dict.fromkeys(of_paper[:2], 0.3), spread=0.02)["word"] == UNCLEAR
+
+
 def test_the_peak_of_a_sweep_is_validation_s():
     """On test .12 is the highest, by luck; validation prefers the released .012, and the ends are held against that."""
     levels = {
