@@ -44,6 +44,8 @@ SAYS = {
     "Con. 3, parts": "higher quality generic and unique parts",
 }
 """The claims in the paper's order, in few words."""
+THEORY = ("Theorem 1", "Corollary 1", "Question 1", "Question 2", "Theorem 2")
+"""Those of them that need no dataset."""
 
 LOOK = {
     "Theorem 1": "02_orthogonality",
@@ -324,13 +326,12 @@ def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
     """
     tables = {name: load(name, folder) for name in datasets}
     rows = []
-    for claim, says in SAYS.items():
+    for claim in _measured():
         theirs = printed().get(claim)
-        said = f"**{claim}**: {says}" + ("" if theirs is None else f" ({theirs:+.1f} % on Baby)")
-        look = f"[notebook&nbsp;{int(LOOK[claim][:2])}](notebooks/{LOOK[claim]}.ipynb)"
-        rows.append([said, *_of_each(tables, claim, _short), look])
+        said = _said(claim) + ("" if theirs is None else f" ({theirs:+.1f} % on Baby)")
+        rows.append([said, *_of_each(tables, claim, _short), _look(claim, "notebooks")])
     claims = _markdown(["the paper says", *(f"what we found, {name}" for name in tables), "look"], rows)
-    return f"{claims}\n\n{_modules(datasets, folder, ['distancing'])}"
+    return f"{_theory(tables, 'notebooks')}\n\n{claims}\n\n{_modules(datasets, folder, ['distancing'])}"
 
 
 def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str | Path = published.RECORDS) -> str:
@@ -343,13 +344,32 @@ def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str 
     """
     tables = {name: load(name, folder) for name in datasets}
     rows = []
-    for claim, says in SAYS.items():
+    for claim in _measured():
         theirs = printed().get(claim)
-        rows.append([f"**{claim}**: {says}", "" if theirs is None else f"{theirs:+.1f} %"])
-        rows[-1] += _of_each(tables, claim, _cell)
+        rows.append([_said(claim), "" if theirs is None else f"{theirs:+.1f} %", *_of_each(tables, claim, _cell)])
     claims = _markdown(["claim", "the paper, on Baby", *tables], rows)
-    modules = _modules(datasets, folder, MODULES)
-    return f"{claims}\n\n{modules}\n\n{_recall(datasets, folder)}\n\n{_counts(records)}"
+    modules, recall = _modules(datasets, folder, MODULES), _recall(datasets, folder)
+    return "\n\n".join([_theory(tables, "../notebooks"), claims, modules, recall, _counts(records)])
+
+
+def _measured() -> list[str]:
+    return [claim for claim in SAYS if claim not in THEORY]
+
+
+def _said(claim: str) -> str:
+    return f"**{claim}**: {SAYS[claim]}"
+
+
+def _look(claim: str, notebooks: str) -> str:
+    return f"[notebook&nbsp;{int(LOOK[claim][:2])}]({notebooks}/{LOOK[claim]}.ipynb)"
+
+
+def _theory(tables: Mapping[str, pd.DataFrame], notebooks: str) -> str:
+    """The claims that need no dataset, as the first of the tables has them: the word, and what was computed."""
+    first = next(iter(tables.values()))
+    rows = [(claim, first.loc[claim]) for claim in THEORY if claim in first.index]
+    told = [[_said(claim), f"{row['word']}. {row['measured']}", _look(claim, notebooks)] for claim, row in rows]
+    return _markdown(["the paper says, of any data", "what we found", "look"], told)
 
 
 def _of_each(tables: Mapping[str, pd.DataFrame], claim: str, cell: Callable[[pd.DataFrame], str]) -> list[str]:

@@ -218,6 +218,7 @@ def toys(tmp_path):
     folder.mkdir()
     worse = study({"SEA": 0.20, "w/o Distancing": 0.24, "w/o Alignment": 0.24, "w/o All": 0.20})
     rows = [
+        *theory.claims().reset_index().to_dict("records"),
         verdicts.judge("Obs. 3", verdicts.each_module(study(ABLATION)), "as logged"),
         verdicts.judge("Obs. 3", verdicts.each_module(study(ABLATION)), "as released"),
         verdicts.judge("Obs. 4", verdicts.together(worse), "as logged"),
@@ -237,14 +238,14 @@ def toys(tmp_path):
 
 
 def test_what_a_module_adds_is_told_with_what_would_have_been_seen(toys):
-    of_both = verdicts.results(["toys"], toys).split("\n\n")[1].splitlines()[2:]
+    of_both = verdicts.results(["toys"], toys).split("\n\n")[2].splitlines()[2:]
     club, sim = "| distancing (CLUB), added to alignment |", "| alignment (SoloSim), added to distancing |"
     assert of_both == [
         f"{club} as released | holds (+10.0 ± 1.0 %) |",
         f"{club} as logged | can't tell (-1.4 ± 2.0 %); 2.8 % would have been seen |",
         f"{sim} as released | not tested (no run of SEA) |",
     ]
-    assert verdicts.readme(["toys"], toys).split("\n\n")[1].splitlines()[2:] == of_both[:2]
+    assert verdicts.readme(["toys"], toys).split("\n\n")[2].splitlines()[2:] == of_both[:2]
 
 
 def test_the_cells_of_the_results_are_those_of_the_tables(toys):
@@ -255,8 +256,10 @@ def test_the_cells_of_the_results_are_those_of_the_tables(toys):
 
 
 def test_the_readme_tells_the_released_settings_and_where_another_has_another_word(toys):
-    lines = {line.split("**")[1]: line for line in verdicts.readme(["toys"], toys).split("\n\n")[0].splitlines()[2:]}
+    of_any, of_toys, _ = verdicts.readme(["toys"], toys).split("\n\n")
+    lines = {line.split("**")[1]: line for line in (of_any + of_toys).splitlines() if "**" in line}
     assert list(lines) == list(verdicts.SAYS)
+    assert re.search(r"\| holds\. 100,000 .* \| \[notebook&nbsp;2\]", lines["Theorem 1"])
     look = re.escape("[notebook&nbsp;9](notebooks/09_ablation.ipynb)")
     assert re.search(rf"\| holds \(\+10\.0 ± [0-9.]+ %\) \| {look} \|$", lines["Obs. 3"])
     assert re.search(r"\| holds \(\+[0-9. ±]+ %\)<br>as logged: contradicted here \|", lines["Obs. 4"])
