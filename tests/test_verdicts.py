@@ -88,7 +88,7 @@ def test_a_lead_over_some_baselines_proves_nothing_about_all(claim):
     combinations = {name: records(0.3, seed=k) for k, name in enumerate(("SEA", "SEAb"))}
 
     def row(levels, spread=0.002):
-        others = {name: records(level, name, spread=spread, seed=k + 9) for k, (name, level) in enumerate(levels.items())}
+        others = {name: records(x, name, spread=spread, seed=k + 9) for k, (name, x) in enumerate(levels.items())}
         s = Study(combinations | others, {})
         leads = verdicts.better_than_all(s) if claim == "Obs. 1" else verdicts.second_at_least(s, combinations)
         return verdicts.judge(claim, verdicts.against_all(s, leads))
