@@ -14,7 +14,7 @@ from sea.data import DataError, Dataset, is_planted
 from sea.models import MODELS, TRAINED
 from sea.published import find
 from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
-from sea.search import PLANTED_LR, PUBLISHED, SEED, adjusted, best, obtain, point_of, search, size
+from sea.search import PLANTED_LR, PUBLISHED, SEARCH_SEEDS, SEED, adjusted, best, obtain, point_of, search, size
 from sea.separate import SeparateLearning
 from sea.statistics import Estimate
 from sea.train import BY_ITSELF, MONITOR
@@ -75,8 +75,8 @@ COLUMNS = {RELEASED: {}, LOGGED: {"alpha": 0.6}}
 """The released settings, and the α that the size of the losses in the logs of two datasets implies, the rest as
 released. Third, where the profile searches, come those that validation chose."""
 
-INACTIVE = 0.01
-"""A term that is above zero in a smaller share of the batches can't show an effect."""
+INACTIVE = 0.1
+"""A term that is above zero in a smaller share of the batches has not been tried, and its removal tests nothing."""
 
 PROVENANCE = ("commit", "python", "torch", "device")
 """What a stamp tells of the environments in which runs were trained."""
@@ -155,10 +155,13 @@ class Study:
     Attributes:
         records: by variant, one for each seed; on planted worlds, for each world.
         searched: by model, the runs of its search; empty where nothing was tuned.
+        planned: how many trainings of each variant were to be made, on planted worlds as many worlds. With fewer
+            nothing is decided.
     """
 
     records: dict[str, list[Record]]
     searched: dict[str, list[Record]]
+    planned: int = 0
 
     @property
     def dataset(self) -> str:
@@ -174,7 +177,11 @@ class Study:
         """Σ w μ over variants: a gap {a: 1, b: -1}, a gap of means, an interaction, or one variant's mean {a: 1}.
 
         On planted worlds by `statistics.by_world`, else by `statistics.crossed`. It allows no word where a variant has
-        no run, or where one of its trainings did not end by itself.
+        no run, or where one of its trainings did not end by itself; with fewer trainings than planned it decides
+        nothing.
+
+        Raises:
+            ValueError: runs on two sets of one name, as two splits are.
         """
         for name in weights:
             if not any(record.metrics for record in self.records[name]):
@@ -184,11 +191,21 @@ class Study:
         if self._worlds(weights):
             found = statistics.by_world(weights, {name: self._means(name, metric, split) for name in weights})
         else:
+            self._refuse_two_sets(weights)
             found = statistics.crossed(weights, {name: self._values(name, metric, split) for name in weights})
-        return self._if_whole(weights, found)
+        return self._checked(weights, found)
 
-    def _if_whole(self, names: Iterable[str], estimate: Estimate) -> Estimate:
-        """The estimate, without a word where one of the trainings did not end by itself."""
+    def _refuse_two_sets(self, names: Iterable[str]) -> None:
+        sets = {r.checksum[:12] for name in names for r in self.records[name]}
+        if len(sets) > 1:
+            raise ValueError(f"'records' needs runs on one dataset in 'Study' (got {', '.join(sorted(sets))})")
+
+    def _checked(self, names: Iterable[str], estimate: Estimate) -> Estimate:
+        """The estimate, without a word where a training did not end by itself; undecided where some are missing."""
+        counts = {name: len(_with_result(self.records[name])) for name in names}
+        few = [f"{count} of {self.planned} trainings of {n}" for n, count in counts.items() if count < self.planned]
+        if few:
+            estimate = replace(estimate, few=few[0])
         cut = [(name, r.stopped) for name in names for r in self.records[name] if r.stopped not in BY_ITSELF]
         if estimate.untested or not cut:
             return estimate
@@ -218,6 +235,8 @@ class Study:
         means = [[one.difference for one in kind] for kind in each]
         found = statistics.groups(*means, runs=sum(one.runs for kind in each for one in kind))
         reasons = [one.untested for kind in each for one in kind if one.untested]
+        few = [one.few for kind in each for one in kind if one.few]
+        found = replace(found, few=few[0]) if few else found
         return statistics.untested(found, reasons[0]) if reasons and not found.untested else found
 
     def measured(
@@ -231,12 +250,12 @@ class Study:
         if not all(values.values()):
             return statistics.missing(f"{name} of no run is known")
         if self._worlds(weights):
-            return self._if_whole(weights, statistics.by_world(weights, values))
+            return self._checked(weights, statistics.by_world(weights, values))
         (first, up), (second, down) = weights.items()
         if (up, down) != (1, -1):
             raise ValueError(f"'weights' needs to be a difference, 1 and -1, in 'measured' (got {dict(weights)!r})")
         lists = [list(values[v].values()) for v in (first, second)]
-        return self._if_whole(weights, statistics.groups(*lists, runs=sum(map(len, lists))))
+        return self._checked(weights, statistics.groups(*lists, runs=sum(map(len, lists))))
 
     def _measures(self, variant: str, name: str, compute: Callable[[Record], object], part: str) -> dict[int, float]:
         """By seed; published runs that nobody measured are left out."""
@@ -323,8 +342,9 @@ def study(
     """Train every variant with every seed, its settings selected on validation alone.
 
     In a profile that tunes, each model's grid is searched first (`sea.search.search`), and the point with the best
-    validation Recall@20 is kept; a variant's own settings then go on top of its model's. In a profile that doesn't tune
-    a model has its defaults: the published settings, where their authors state them.
+    validation Recall@20 is kept; a variant's own settings then go on top of its model's. The seeds that judge begin
+    after the search's, as the luck that made a point win is a part of its trainings. In a profile that doesn't tune a
+    model has its defaults: the published settings, where their authors state them.
 
     Args:
         variants: names in `MODELS`, or by label a model's name and the settings that differ.
@@ -332,8 +352,9 @@ def study(
         epochs: at most this many; 0 leaves it to the profile.
         tune: whether settings are searched; None leaves it to the profile.
         jobs: trainings at a time.
-        root: where runs are kept; or `sea.search.PUBLISHED`, which takes the published runs, whatever their seeds,
-            leaves a variant empty that has none, and needs neither the data nor a training.
+        root: where runs are kept; or `sea.search.PUBLISHED`, which takes the published runs, as many seeds as there
+            are, leaves a variant empty that has none, and needs neither the data nor a training. If the search of no
+            model is published, nothing is tuned; else a model without one is left empty.
     """
     if not isinstance(variants, dict):
         variants = {model: (model, {}) for model in variants}
@@ -344,13 +365,32 @@ def study(
     tune = CHOSEN in PROFILES[profile]["columns"] if tune is None else tune
     searched = search({model: found[0] for model, found in planned.items()}, jobs, root) if tune else {}
     chosen = {model: best(found) for model, found in searched.items()}
+    start = SEARCH_SEEDS if searched else 0
     settings = {
-        name: [adjusted(one, chosen.get(model, {}) | params) for one in planned[model]]
+        name: [replace(adjusted(one, chosen.get(model, {}) | params), seed=one.seed + start) for one in planned[model]]
         for name, (model, params) in variants.items()
+        if not searched or model in searched
     }
     if root == PUBLISHED:
-        return Study({name: find(complete(found[0])) for name, found in settings.items()}, searched)
-    return Study(obtain(settings, jobs, root), searched)
+        records = {name: _published(found[0]) for name, found in settings.items()}
+    else:
+        records = obtain(settings, jobs, root)
+    number = len(next(iter(planned.values()), []))
+    return Study({name: records.get(name, []) for name in variants}, searched, number)
+
+
+def _published(first: Settings) -> list[Record]:
+    """The published runs of these settings from this seed on, one for each seed.
+
+    A seed may be there twice: trained with another value of a setting that has no effect, or on another kind of device.
+    Such runs are one training, told twice. Those with the very settings go first.
+    """
+    wanted = complete(first)
+    found = [record for record in find(wanted) if record.settings.seed >= first.seed]
+    each: dict[int, Record] = {}
+    for record in sorted(found, key=lambda record: (record.settings.seed, record.settings.params != wanted.params)):
+        each.setdefault(record.settings.seed, record)
+    return list(each.values())
 
 
 def in_columns(

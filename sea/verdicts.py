@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from sea import published, reported, statistics
 from sea.analysis import parts as parts_of
 from sea.data import DATA, is_planted
 from sea.models import SIMPLE, TRAINED
-from sea.statistics import CONTRADICTED, UNCLEAR, Estimate, every
+from sea.statistics import CONTRADICTED, HOLDS, UNCLEAR, UNTESTED, Estimate, every
 from sea.study import CHOSEN, FLEXIBILITY, GENERALIZATION, INACTIVE, LOGGED, RELEASED, SWEEP, Study
 from sea.train import MONITOR
 
@@ -88,9 +87,14 @@ def against_all(s: Study, estimates: Mapping[str, Estimate]) -> dict[str, Estima
     """
     if every(estimates)[0] in (CONTRADICTED, UNCLEAR):
         return dict(estimates)
+    return dict(estimates) | _absent(s)
+
+
+def _absent(s: Study) -> dict[str, Estimate]:
+    """What stands for the leads over those of the paper's baselines that a study has no run of."""
     known = {r.settings.model for found in s.records.values() for r in found}
-    absent = [name for name in TRAINED if "SEA" not in name and name not in known]
-    return dict(estimates) | {f"a lead over {name}": statistics.missing(f"no run of {name}") for name in absent}
+    names = [name for name in TRAINED if "SEA" not in name and name not in known]
+    return {f"a lead over {name}": statistics.missing(f"no run of {name}") for name in names}
 
 
 def baselines(s: Study) -> list[str]:
@@ -100,9 +104,8 @@ def baselines(s: Study) -> list[str]:
 
 
 def separating(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
-    """Obs. 2: the methods that separate above those that align, the method being the unit."""
-    kinds = [[name for name in kind if s.records.get(name)] for kind in (SEPARATING, ALIGNING)]
-    return {f"{', '.join(kinds[0])} - {', '.join(kinds[1])}": s.groups(*kinds, metric)}
+    """Obs. 2: the methods that separate above those that align, the method being the unit; all six of them."""
+    return {f"{', '.join(SEPARATING)} - {', '.join(ALIGNING)}": s.groups(SEPARATING, ALIGNING, metric)}
 
 
 def each_module(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
@@ -130,7 +133,7 @@ def interaction(s: Study, metric: str = MONITOR) -> Estimate:
 
 
 def _if_active(s: Study, name: str, estimate: Estimate) -> Estimate:
-    """The estimate, without a word where the distancing term was at rest in (nearly) all batches of `name`."""
+    """The estimate, without a word where the distancing term was at rest in most batches of `name`, see `INACTIVE`."""
     share = s.active(name)
     if estimate.untested or not share < INACTIVE:
         return estimate
@@ -153,26 +156,35 @@ def rise_and_fall(s: Study, parameter: str, metric: str = MONITOR) -> dict[str, 
     return {f"{peak} - {end} ({parameter})": s.estimate({peak: 1, end: -1}, metric) for end in (names[0], names[-1])}
 
 
-def plugged_in(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
-    """Con. 1: each model with the plug-in above the same without."""
-    pairs = {plain: plugged for plain, plugged in GENERALIZATION.items() if {plain, plugged} <= set(s.records)}
-    return {f"{plugged} - {plain}": s.estimate({plugged: 1, plain: -1}, metric) for plain, plugged in pairs.items()}
+def plugged_in(s: Study, pairs: Mapping[str, str] = GENERALIZATION, metric: str = MONITOR) -> dict[str, Estimate]:
+    """Con. 1: each model with the plug-in above the same without.
+
+    A model that ranks worse than `Popular` has learned next to nothing, so that what improves on it says nothing.
+
+    Args:
+        pairs: by the name of the variant without, the one with the plug-in.
+    """
+    found = {}
+    for plain, plugged in pairs.items():
+        if {plain, plugged} <= set(s.records):
+            one = s.estimate({plugged: 1, plain: -1}, metric)
+            below = bool(s.records.get("Popular")) and s.estimate({"Popular": 1, plain: -1}, metric).difference > 0
+            found[f"{plugged} - {plain}"] = statistics.untested(one, f"{plain} is below Popular") if below else one
+    return found
 
 
-def second_at_least(s: Study, combinations: Iterable[str], metric: str = MONITOR) -> dict[str, Estimate]:
-    """Con. 2, "optimal or sub-optimal": each combination above the second-best baseline, which validation names."""
-    means = {name: s.estimate({name: 1}, metric, "valid").difference for name in baselines(s)}
-    known = [name for name, mean in means.items() if np.isfinite(mean)]
-    if len(known) < 2:
-        return {"the second-best baseline": statistics.missing("fewer than two baselines")}
-    second = sorted(known, key=means.__getitem__)[-2]
-    return {f"{name} - {second}": s.estimate({name: 1, second: -1}, metric) for name in combinations}
+def combined(s: Study, combinations: Iterable[str], metric: str = MONITOR) -> dict[str, dict[str, Estimate]]:
+    """Con. 2, "optimal or sub-optimal": by combination, its leads over each baseline, at most one of them below zero.
+
+    `sea.statistics.first_or_second` judges them.
+    """
+    return {name: _leads(s, name, baselines(s), metric) for name in combinations}
 
 
 def orthogonal(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
     """Con. 3 by its results: SEAa above subtraction and an orthogonality penalty on the same encoder."""
     weights = {"SEAa": 1, "SoloSim + orthogonal": -1}
-    return {"SEAa - SoloSim + orthogonal": s.estimate(weights, metric)}
+    return {"SEAa - SoloSim + orthogonal": _if_active(s, "SEAa", s.estimate(weights, metric))}
 
 
 def judge(claim: str, estimates: Mapping[str, Estimate], settings: str = "") -> dict[str, object]:
@@ -183,10 +195,24 @@ def judge(claim: str, estimates: Mapping[str, Estimate], settings: str = "") -> 
         settings: at which of SEA's settings.
     """
     word, label = every(estimates)
-    hangs_on = estimates[label]
-    row = hangs_on.row() | {"word": f"{word} ({hangs_on.untested})" if word == statistics.UNTESTED else word}
-    head = {"claim": claim, "settings": settings, "the paper says": SAYS[claim], "measured": label}
-    return head | {"pairs": len(estimates)} | row
+    return _row(claim, settings, label, len(estimates), estimates[label], word)
+
+
+def judge_second(claim: str, s: Study, combinations: Iterable[str], settings: str = "") -> dict[str, object]:
+    """A row of the claims table, as `judge` makes it, for a claim that allows a second place."""
+    leads = combined(s, combinations)
+    if len(baselines(s)) < 2:
+        one = statistics.missing("fewer than two baselines")
+        return _row(claim, settings, "the baselines", 0, one, one.word)
+    word, hangs_on, label = statistics.first_or_second(leads)
+    if word == HOLDS and (absent := _absent(s)):
+        word, hangs_on, label = UNTESTED, *reversed(absent.popitem())
+    return _row(claim, settings, label, sum(map(len, leads.values())), hangs_on, word)
+
+
+def _row(claim: str, settings: str, label: str, pairs: int, hangs_on: Estimate, word: str) -> dict[str, object]:
+    head = {"claim": claim, "settings": settings, "the paper says": SAYS[claim], "measured": label, "pairs": pairs}
+    return head | hangs_on.row() | {"word": hangs_on.worded(word)}
 
 
 def sentence(row: Mapping[str, object], where: str) -> str:
@@ -201,27 +227,33 @@ def sentence(row: Mapping[str, object], where: str) -> str:
     if not row["percent ±"] >= 0:
         return f"{start}."
     seen = f"; a difference of {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
-    seen = seen if row["word"] == statistics.UNCLEAR else ""
+    seen = seen if row["word"].startswith(UNCLEAR) else ""
     return f"{start}: {row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen}."
 
 
 def table(
-    compared: Study, columns: Mapping[str, Study], swept: Study, parts: Mapping[str, Mapping[str, Estimate]]
+    compared: Mapping[str, Study],
+    columns: Mapping[str, Study],
+    swept: Study,
+    parts: Mapping[str, Mapping[str, Estimate]],
 ) -> pd.DataFrame:
     """All observations and conclusions, judged, those on SEA's own variants at each of its settings.
 
     Args:
-        compared: every model.
+        compared: by settings, every model on an equal footing with SEA at these settings: tuned, if SEA is. Claims
+            that are not about SEA's settings are judged by the last.
         columns: by settings, the variants of the ablation and of the four combinations.
         swept: the variants of `sea.study.sweep`.
         parts: by settings, the estimates of what CLUB does to the parts.
     """
-    rows = [judge("Obs. 2", separating(compared))] if set(SEPARATING + ALIGNING) & set(compared.records) else []
+    best = list(compared.values())[-1]
+    rows = [judge("Obs. 2", separating(best))] if set(SEPARATING + ALIGNING) <= set(best.records) else []
     for settings, s in columns.items():
-        both = Study({name: compared.records[name] for name in baselines(compared)} | s.records, {})
-        if baselines(compared):
+        others = compared[settings]
+        both = Study({name: others.records[name] for name in baselines(others)} | s.records, {}, s.planned)
+        if baselines(others):
             rows.append(judge("Obs. 1", against_all(both, better_than_all(both)), settings))
-            rows.append(judge("Con. 2", against_all(both, second_at_least(both, list(FLEXIBILITY)[:4])), settings))
+            rows.append(judge_second("Con. 2", both, list(FLEXIBILITY)[:4], settings))
         rows.append(judge("Obs. 3", each_module(s), settings))
         rows.append(judge("Obs. 4", together(s), settings))
         rows.append(judge("Con. 3, results", orthogonal(s), settings))
@@ -229,7 +261,7 @@ def table(
             rows.append(judge("Con. 3, parts", parts[settings], settings))
     shapes = {k: e for parameter in ("alpha", "beta", "tau") for k, e in rise_and_fall(swept, parameter).items()}
     rows.append(judge("Obs. 5", shapes))
-    if plugs := plugged_in(compared):
+    if plugs := plugged_in(best):
         rows.append(judge("Con. 1", plugs))
     order = list(SAYS)
     found = pd.DataFrame(rows)
@@ -297,13 +329,13 @@ def parts(s: Study) -> dict[str, Estimate]:
     separation has to rise.
     """
     fall = {"β = 0": 1, "with CLUB": -1}
-    found = {
-        "fall of the information in nats": s.measured(fall, "shared information", parts_of.shared, "16 components")
-    }
+    told = "fall of the information in nats, with CLUB against β = 0"
+    found = {told: s.measured(fall, "shared information", parts_of.shared, "16 components")}
     if is_planted(s.dataset):
         rise = {"with CLUB": 1, "β = 0": -1}
-        found["rise of the separation"] = s.measured(rise, "composition", parts_of.composition, "separation")
-    return found
+        told = "rise of the separation, with CLUB against β = 0"
+        found[told] = s.measured(rise, "composition", parts_of.composition, "separation")
+    return {told: _if_active(s, "with CLUB", one) for told, one in found.items()}
 
 
 def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
@@ -319,7 +351,7 @@ def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
 
 
 def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
-    """The README's tables, in Markdown: each claim, what was found at the released settings, where to look; and CLUB.
+    """The README's tables, in Markdown: each claim, what was found on an equal footing, where to look; and CLUB.
 
     Args:
         datasets: names of folders under `folder`, each with a claims table and one of the modules' effects.
@@ -377,11 +409,14 @@ def _of_each(tables: Mapping[str, pd.DataFrame], claim: str, cell: Callable[[pd.
 
 
 def _short(rows: pd.DataFrame) -> str:
-    """A claim's word at the released settings, and at which others the word is another."""
-    released = rows[rows["settings"].isin(["", RELEASED])]
-    first = released.iloc[0]
-    others = rows[~rows["settings"].isin(["", RELEASED]) & (rows["word"] != first["word"])]
-    return "<br>".join([_outcome(first), *(others["settings"] + ": " + others["word"])])
+    """A claim's word where SEA and its rivals were treated alike, and at which other settings the word is another.
+
+    That is at the settings that validation chose, or at the released ones where nothing was searched.
+    """
+    order = ["", CHOSEN, RELEASED, LOGGED]
+    first, *others = rows.sort_values("settings", key=lambda names: names.map(order.index)).to_dict("records")
+    differ = [f"{row['settings']}: {row['word']}" for row in others if row["word"] != first["word"]]
+    return "<br>".join([_outcome(first), *differ])
 
 
 def _cell(rows: pd.DataFrame) -> str:
@@ -410,7 +445,7 @@ def _modules(datasets: Iterable[str], folder: str | Path, modules: Iterable[str]
 
 
 def _effect(row: pd.Series) -> str:
-    seen = f"; {row['detectable, %']:.1f} % would have been seen" if row["word"] == UNCLEAR else ""
+    seen = f"; {row['detectable, %']:.1f} % would have been seen" if row["word"].startswith(UNCLEAR) else ""
     return _outcome(row) + seen
 
 

@@ -105,6 +105,49 @@ def test_one_seed_leaves_the_users(root, tmp_path):
     assert one.chance("a") == "over users alone, one training"
 
 
+def test_a_seed_that_is_published_twice_is_one_training(three, monkeypatch):
+    """α has no effect without alignment, so one training may be published at two of its values."""
+    first = plan(["BPR"], "planted", "paper")[0]
+    runs = three.records["BPR"]
+    other = [replace(r, settings=replace(r.settings, params=r.settings.params | {"reg": 0.5})) for r in runs[:2]]
+    monkeypatch.setattr(studies, "find", lambda settings: [*other, *runs])
+    found = study(["BPR"], "planted", "paper", tune=False, root=studies.PUBLISHED)
+    wanted = studies.complete(first).params
+    assert [r.settings.seed for r in found.records["BPR"]] == [999, 1000, 1001]
+    assert all(r.settings.params == wanted for r in found.records["BPR"])  # the very settings go first
+
+
+def test_a_published_study_tunes_all_models_or_none(three, monkeypatch):
+    """Tuned models are not set beside others that are not; and the seeds that judge are not those of the search."""
+    runs = [replace(r, settings=replace(r.settings, seed=seed)) for seed, r in enumerate(three.records["BPR"] * 2, 999)]
+    monkeypatch.setattr(studies, "find", lambda settings: runs)
+    for known, seeds in ({}, range(999, 1005)), ({"BPR": runs[:3]}, range(1002, 1005)):
+        monkeypatch.setattr(studies, "search", lambda *asked, known=known: known)
+        found = study(["BPR", "LightGCN"], "planted", "paper", root=studies.PUBLISHED)
+        assert [r.settings.seed for r in found.records["BPR"]] == list(seeds)
+        assert bool(found.records["LightGCN"]) == (not known)
+
+
+def test_fewer_trainings_than_planned_decide_nothing(root, three):
+    whole = [replace(r, stopped="patience") for r in three.records["BPR"]]
+    worse = [replace(r, metrics={"test": {METRIC: r.metrics["test"][METRIC] / 2}}) for r in whole]
+    s = studies.Study({"a": whole, "b": worse}, {}, planned=3)
+    assert s.estimate({"a": 1, "b": -1}).few == ""
+    fewer = studies.Study({"a": whole, "b": worse[:2]}, {}, planned=3)
+    one = fewer.estimate({"a": 1, "b": -1})
+    assert one.row()["word"] == "can't tell, 2 of 3 trainings of b"
+    assert fewer.measured({"a": 1, "b": -1}, "recall", lambda r: r.metrics["test"][METRIC]).few == one.few
+    assert three.planned == 3
+
+
+def test_two_splits_of_one_name_are_not_compared(root, tmp_path):
+    planted(80, 60, n_factors=2).save(tmp_path / "small")
+    found = study(["BPR", "LightGCN"], str(tmp_path / "small"), "quick", seeds=2, device="cpu", epochs=1, root=root)
+    other = [replace(r, checksum="another") for r in found.records["BPR"]]
+    with pytest.raises(ValueError, match=r"'records' needs runs on one dataset in 'Study' \(got .*another"):
+        studies.Study(found.records | {"BPR": other}, {}).estimate({"BPR": 1, "LightGCN": -1})
+
+
 def test_a_group_s_unit_is_its_variant(three):
     groups = studies.Study({name: three.records["BPR"][k : k + 1] for k, name in enumerate("abc")}, {})
     twins = studies.Study(groups.records | {"d": three.records["LightGCN"][:1]}, {})
@@ -138,6 +181,10 @@ def test_columns_are_the_released_the_logged_and_the_chosen_settings(root, monke
     assert len(tried) == 3 * 3  # two points, one around the best, three seeds each
     assert settings["chosen on validation"]["beta"] == best(tried)["beta"]
     assert settings["as released"]["beta"] == 0.006
+    judged = {name: {r.settings.seed for r in s.records["SEA"]} for name, s in found.items()}
+    assert judged["as released"] == {999}
+    searched = {r.settings.seed for r in tried}
+    assert searched == {999, 1000, 1001} and not searched & judged["chosen on validation"]
     assert list(studies.in_columns(few, "planted", "quick", device="cpu", epochs=1, root=root)) == ["as released"]
 
 

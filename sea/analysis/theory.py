@@ -58,15 +58,15 @@ def question_1(rng: np.random.Generator) -> tuple[str, str]:
     parts, weight = rng.standard_normal((2, 1000, DIMENSION)), rng.uniform(0.01, 0.99, 1000)
     _, unique = probes.subtract(parts, np.stack([weight, 1 - weight]))
     cosine = np.cos(angles.between(*unique))
-    text = f"two modalities fused by attention: the two uniques have cosine -1, up to {np.abs(cosine + 1).max():.0e}"
+    text = f"for two modalities fused by attention: their uniques have cosine -1, up to {np.abs(cosine + 1).max():.0e}"
     return text, _word(np.abs(cosine + 1).max() < 1e-9)
 
 
 def question_2(rng: np.random.Generator) -> tuple[str, str]:
-    """The penalty cos² on random directions: 1/d of the 1 that it could be."""
+    """The penalty cos² on random directions: 1/d of the 1 that it could be. Notebook 2 has trained vectors."""
     penalty = float((np.cos(angles.sample(DIMENSION, SIZE, rng)) ** 2).mean())
-    text = f"the penalty cos² is {penalty:.4f} on random vectors of width {DIMENSION}, of at most 1"
-    return text, _word(penalty < 2 / DIMENSION)
+    text = f"for random vectors, which trained ones are not: the penalty cos² is {penalty:.4f} of at most 1"
+    return f"{text} at width {DIMENSION}", _word(penalty < 2 / DIMENSION)
 
 
 def theorem_2(rng: np.random.Generator) -> tuple[str, str]:

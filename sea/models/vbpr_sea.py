@@ -16,14 +16,15 @@ class VBPRSEA(WithPlugIn, VBPR):
     """VBPR + SEA (Table 3): the content is read from the transformed features, W [T_m]_m + c, with SEA's two losses.
 
     Everything else is `VBPR`, up to the initial law of W and c, which is that of all the plug-in's projections. The
-    defaults of reg, alpha, beta and tau are those of the authors' log on Baby.
+    defaults of reg, alpha, beta and tau are those of the authors' log on Baby. The grid has all values of VBPR's own,
+    so that neither of the two may choose what the other may not.
 
     Args:
         alpha, beta, tau: as in `SeparateLearning`.
         settings: all others of `VBPR` and of `SeparateLearning`.
     """
 
-    grid: ClassVar = {"reg": (2.0, 0.1), "alpha": (0.1, 0.01)}
+    grid: ClassVar = VBPR.grid | {"alpha": (0.1, 0.01)}
     passes_on: ClassVar = (SeparateLearning, VBPR)
     revision: ClassVar[int] = 1
 
