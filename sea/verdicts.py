@@ -400,7 +400,7 @@ def _theory(tables: Mapping[str, pd.DataFrame], notebooks: str) -> str:
     """The claims that need no dataset, as the first of the tables has them: the word, and what was computed."""
     first = next(iter(tables.values()))
     rows = [(claim, first.loc[claim]) for claim in THEORY if claim in first.index]
-    told = [[_said(claim), f"{row['word']}. {row['measured']}", _look(claim, notebooks)] for claim, row in rows]
+    told = [[_said(claim), f"{row['word']}; {row['measured']}", _look(claim, notebooks)] for claim, row in rows]
     return _markdown(["the paper says, of any data", "what we found", "look"], told)
 
 
@@ -409,14 +409,20 @@ def _of_each(tables: Mapping[str, pd.DataFrame], claim: str, cell: Callable[[pd.
 
 
 def _short(rows: pd.DataFrame) -> str:
-    """A claim's word where SEA and its rivals were treated alike, and at which other settings the word is another.
+    """A claim's word where SEA and its rivals were treated alike, and at which other settings another one was given.
 
     That is at the settings that validation chose, or at the released ones where nothing was searched.
     """
     order = ["", CHOSEN, RELEASED, LOGGED]
     first, *others = rows.sort_values("settings", key=lambda names: names.map(order.index)).to_dict("records")
-    differ = [f"{row['settings']}: {row['word']}" for row in others if row["word"] != first["word"]]
+    told = [(row["settings"], _bare(row["word"])) for row in others]
+    differ = [f"{settings}: {word}" for settings, word in told if word not in (UNTESTED, _bare(first["word"]))]
     return "<br>".join([_outcome(first), *differ])
+
+
+def _bare(word: str) -> str:
+    """One of `sea.statistics.WORDS`, without the reason beside it."""
+    return next(one for one in statistics.WORDS if word.startswith(one))
 
 
 def _cell(rows: pd.DataFrame) -> str:

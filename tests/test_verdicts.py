@@ -264,6 +264,7 @@ def toys(tmp_path):
         verdicts.judge("Obs. 3", verdicts.each_module(study(ABLATION)), "as logged"),
         verdicts.judge("Obs. 3", verdicts.each_module(study(ABLATION)), "as released"),
         verdicts.judge("Obs. 4", verdicts.together(worse), "as released"),
+        verdicts.judge("Obs. 4", {"x": statistics.missing("no run")}, "as logged"),  # says nothing, and is left out
         verdicts.judge("Obs. 4", verdicts.together(study(ABLATION)), "chosen on validation"),
     ]
     pd.DataFrame(rows).set_index("claim").to_csv(folder / "claims.csv")
@@ -301,10 +302,10 @@ def test_the_readme_tells_the_chosen_settings_or_the_released_and_where_others_h
     of_any, of_toys, _ = verdicts.readme(["toys"], toys).split("\n\n")
     lines = {line.split("**")[1]: line for line in (of_any + of_toys).splitlines() if "**" in line}
     assert list(lines) == list(verdicts.SAYS)
-    assert re.search(r"\| holds\. 100,000 .* \| \[notebook&nbsp;2\]", lines["Theorem 1"])
+    assert re.search(r"\| holds; 100,000 .* \| \[notebook&nbsp;2\]", lines["Theorem 1"])
     look = re.escape("[notebook&nbsp;9](notebooks/09_ablation.ipynb)")
     assert re.search(rf"\| holds \(\+10\.0 ± [0-9.]+ %\) \| {look} \|$", lines["Obs. 3"])
-    assert re.search(r"\| holds \(\+[0-9. ±]+ %\)<br>as released: contradicted here \|", lines["Obs. 4"])
+    assert re.search(r"\| holds \(\+[0-9. ±]+ %\)<br>as released: contradicted here \| \[", lines["Obs. 4"])
     assert "(+3.1 % on Baby) |  | [notebook&nbsp;8]" in lines["Obs. 1"]  # which these tables don't have
 
 
