@@ -16,13 +16,14 @@ from sea.runs import run_many
 from sea.train import MONITOR
 
 SEED = FIRST_WORLD
-"""The first seed of a study; the others follow it. It is the framework's that is behind the published numbers."""
+"""The first seed of a study; the others follow it, and where a search was made, those that come after the search's
+(`SEARCH_SEEDS`). It is the framework's that is behind the published numbers."""
 PUBLISHED = "published"
 """In place of a folder of runs: take the published ones, with all seeds that there are, and train nothing."""
 BUDGET = 12
 """Points that the search tries of each model's grid: all, or so many."""
 SEARCH_SEEDS, SEARCH_SECONDS = 3, 60
-"""Seeds that judge a point where the median training takes less than so many seconds; elsewhere one seed does."""
+"""Seeds that score a point where the median training takes less than so many seconds; elsewhere one seed does."""
 PLANTED_LR, PLANTED_STEPS = 1e-2, 10
 """On a planted world, whose epochs have 4 batches, a tenth of a small real set's, every model has the one step size
 instead of its published one, and those of its grid are so many times as large. Patience is half of the profile's."""
@@ -86,7 +87,7 @@ def points(model: str, dataset: str = "") -> list[dict]:
 def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str, list[Record]]:
     """By model, the runs of its search, from which `best` chooses.
 
-    A point is judged by the mean over `SEARCH_SEEDS` seeds, if the median training with the first one took less than
+    A point is scored by the mean over `SEARCH_SEEDS` seeds, if the median training with the first one took less than
     `SEARCH_SECONDS`, and always on planted worlds; else by that seed alone. Then the values `around` the best point
     are tried with the same seeds.
 

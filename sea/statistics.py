@@ -8,12 +8,14 @@ A claim is cut down to one or several such differences that have to be above zer
 judges one of them, `every` all of a claim that says "all" or "each", `first_or_second` one that allows a second place.
 The words:
 
-    holds                            the 95 % interval is above zero; of several, each of them
-    contradicted here                the interval is below zero; of several, one of them is, after Holm's correction
+    holds                            the 95 % interval is above zero; of several, each of them, or all but one where
+                                     the claim allows an exception
+    contradicted here                the interval is below zero; of several, one of them is, or two where one is
+                                     allowed, after a correction for their number
     no difference beyond the margin  two one-sided tests place it within ± `MARGIN` of the reference's mean
     can't tell                       none of these, or fewer runs than were planned: `Estimate.few` says how many.
-                                     `Estimate.detectable` is the smallest difference that these runs would have seen
-                                     with a chance of `POWER`
+                                     Where all are there, `Estimate.detectable` is the smallest difference that they
+                                     would have seen with a chance of `POWER`
     not tested                       there is nothing to judge by, `Estimate.untested` says why
 
 The first three words are given once, when the runs are there that were planned. Who looks after every new run, and
@@ -115,7 +117,8 @@ class Estimate:
         if not row["percent ±"] >= 0:
             return row["word"]
         seen = f"; a difference of {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
-        return f"{row['word']} ({row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen if self.word == UNCLEAR else ''})"
+        seen = seen if row["word"] == UNCLEAR else ""
+        return f"{row['word']} ({row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen})"
 
     def worded(self, word: str) -> str:
         """A word that was given, with the reason where this difference is one."""
@@ -190,24 +193,26 @@ def first_or_second(leads: Mapping[str, Mapping[str, Estimate]]) -> tuple[str, E
 
     Source: Benjamini & Heller, Biometrics 2008, for the p-values of "at least so many of n" (by Bonferroni).
     """
-    below, above, seconds = {}, {}, {}
+    below, above, firm, seconds = {}, {}, {}, {}
     for method, found in leads.items():
-        judged = {label: one for label, one in found.items() if not one.untested}
-        p = {label: (1.0, 1.0) if one.few else (one.p_below, 1 - one.p_below) for label, one in judged.items()}
-        if len(judged) > 1:
-            down = sorted(p, key=lambda label: (p[label][0], judged[label].difference))
-            below[method] = min(1.0, (len(p) - 1) * p[down[1]][0])
-            above[method] = 2 * sorted(one[1] for one in p.values())[-2]
-            seconds[method] = down[1]
+        order = sorted((x for x in found if not found[x].untested), key=lambda label: found[label].p_below)
+        firm[method] = [label for label in order if not found[label].few]
+        p = [found[label].p_below for label in firm[method]]
+        if len(order) > 1:
+            below[method] = min(1.0, (len(order) - 1) * p[1]) if len(p) > 1 else 1.0
+            above[method] = 2 * sorted([1.0] * (len(order) - len(p)) + [1 - one for one in p])[-2]
+            few = found[order[1]].few or found[order[0]].few
+            seconds[method] = replace(found[order[1]], few=few), order[1]
     corrected = holm(below)
     clearest = min(corrected, key=corrected.__getitem__, default="")
     if corrected.get(clearest, 1) < TAIL:
-        return CONTRADICTED, leads[clearest][seconds[clearest]], seconds[clearest]
+        label = firm[clearest][1]
+        return CONTRADICTED, leads[clearest][label], label
     for label, one in ((label, one) for found in leads.values() for label, one in found.items()):
         if one.untested:
             return UNTESTED, one, label
-    least = min(seconds, key=lambda method: leads[method][seconds[method]].low)
-    return HOLDS if max(above.values()) < TAIL else UNCLEAR, leads[least][seconds[least]], seconds[least]
+    least = min(seconds, key=lambda method: seconds[method][0].low)
+    return HOLDS if max(above.values()) < TAIL else UNCLEAR, *seconds[least]
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

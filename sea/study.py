@@ -12,7 +12,7 @@ import pandas as pd
 from sea import statistics
 from sea.data import DataError, Dataset, is_planted
 from sea.models import MODELS, TRAINED
-from sea.published import find
+from sea.published import counts, find
 from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
 from sea.search import PLANTED_LR, PUBLISHED, SEARCH_SEEDS, SEED, adjusted, best, obtain, point_of, search, size
 from sea.separate import SeparateLearning
@@ -248,7 +248,7 @@ class Study:
         """
         values = {v: self._measures(v, name, compute, part) for v in weights}
         if not all(values.values()):
-            return statistics.missing(f"{name} of no run is known")
+            return statistics.missing(f"{name}: not measured on any run")
         if self._worlds(weights):
             return self._checked(weights, statistics.by_world(weights, values))
         (first, up), (second, down) = weights.items()
@@ -353,8 +353,8 @@ def study(
         tune: whether settings are searched; None leaves it to the profile.
         jobs: trainings at a time.
         root: where runs are kept; or `sea.search.PUBLISHED`, which takes the published runs, as many seeds as there
-            are, leaves a variant empty that has none, and needs neither the data nor a training. If the search of no
-            model is published, nothing is tuned; else a model without one is left empty.
+            are, leaves a variant empty that has none, and needs neither the data nor a training. Where a model has
+            published runs, and not all of its search, nothing is tuned.
     """
     if not isinstance(variants, dict):
         variants = {model: (model, {}) for model in variants}
@@ -364,6 +364,8 @@ def study(
         planned = {m: [replace(s, epochs=min(epochs, s.epochs)) for s in found] for m, found in planned.items()}
     tune = CHOSEN in PROFILES[profile]["columns"] if tune is None else tune
     searched = search({model: found[0] for model, found in planned.items()}, jobs, root) if tune else {}
+    if root == PUBLISHED and set(counts(dataset)) & set(models) - set(searched):
+        searched = {}  # tuned models are not set beside others that are not
     chosen = {model: best(found) for model, found in searched.items()}
     start = SEARCH_SEEDS if searched else 0
     settings = {

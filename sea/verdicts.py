@@ -40,7 +40,7 @@ SAYS = {
     "Con. 1": "a plug-in that improves other models",
     "Con. 2": "four combinations, each optimal or sub-optimal",
     "Con. 3, results": "better results than orthogonal constraints give",
-    "Con. 3, parts": "higher quality generic and unique parts",
+    "Con. 3, parts": "higher quality generic and unique parts; asked here: does CLUB lower what the two share?",
 }
 """The claims in the paper's order, in few words."""
 THEORY = ("Theorem 1", "Corollary 1", "Question 1", "Question 2", "Theorem 2")
@@ -58,7 +58,7 @@ LOOK = {
     "Obs. 4": "09_ablation",
     "Obs. 5": "10_sensitivity",
     "Con. 1": "11_generalization",
-    "Con. 2": "12_flexibility",
+    "Con. 2": "16_claims",
     "Con. 3, results": "12_flexibility",
     "Con. 3, parts": "14_tsne",
 }
@@ -112,7 +112,7 @@ def each_module(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
     """Obs. 3: alignment alone, and distancing alone, above neither."""
     return {
         "alignment, added to nothing": s.estimate({"w/o Distancing": 1, "w/o All": -1}, metric),
-        "distancing, added to nothing": _if_active(
+        "distancing, added to nothing": if_active(
             s, "w/o Alignment", s.estimate({"w/o Alignment": 1, "w/o All": -1}, metric)
         ),
     }
@@ -122,22 +122,22 @@ def together(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
     """Obs. 4: both modules above each alone."""
     return {
         "alignment, added to distancing": s.estimate({"SEA": 1, "w/o Alignment": -1}, metric),
-        "distancing, added to alignment": _if_active(s, "SEA", s.estimate({"SEA": 1, "w/o Distancing": -1}, metric)),
+        "distancing, added to alignment": if_active(s, "SEA", s.estimate({"SEA": 1, "w/o Distancing": -1}, metric)),
     }
 
 
 def interaction(s: Study, metric: str = MONITOR) -> Estimate:
     """SEA - w/o Distancing - w/o Alignment + w/o All: above zero if the modules help each other."""
     weights = {"SEA": 1, "w/o Distancing": -1, "w/o Alignment": -1, "w/o All": 1}
-    return _if_active(s, "SEA", s.estimate(weights, metric))
+    return if_active(s, "SEA", s.estimate(weights, metric))
 
 
-def _if_active(s: Study, name: str, estimate: Estimate) -> Estimate:
+def if_active(s: Study, name: str, estimate: Estimate) -> Estimate:
     """The estimate, without a word where the distancing term was at rest in most batches of `name`, see `INACTIVE`."""
     share = s.active(name)
     if estimate.untested or not share < INACTIVE:
         return estimate
-    return statistics.untested(estimate, f"{name}'s distancing is zero in all but {share:.1%} of the batches")
+    return statistics.untested(estimate, f"the distancing of {name} is above zero in only {share:.1%} of the batches")
 
 
 def rise_and_fall(s: Study, parameter: str, metric: str = MONITOR) -> dict[str, Estimate]:
@@ -153,7 +153,10 @@ def rise_and_fall(s: Study, parameter: str, metric: str = MONITOR) -> dict[str, 
     if not within:
         return {f"{parameter}: no value between the ends": statistics.missing("no run between the ends")}
     peak = max(within, key=lambda name: s.estimate({name: 1, names[0]: -1}, metric, "valid").difference)
-    return {f"{peak} - {end} ({parameter})": s.estimate({peak: 1, end: -1}, metric) for end in (names[0], names[-1])}
+    ends = {end: s.estimate({peak: 1, end: -1}, metric) for end in (names[0], names[-1])}
+    if parameter == "beta":
+        ends = {end: if_active(s, peak, one) for end, one in ends.items()}
+    return {f"{peak} - {end} ({parameter})": one for end, one in ends.items()}
 
 
 def plugged_in(s: Study, pairs: Mapping[str, str] = GENERALIZATION, metric: str = MONITOR) -> dict[str, Estimate]:
@@ -184,7 +187,7 @@ def combined(s: Study, combinations: Iterable[str], metric: str = MONITOR) -> di
 def orthogonal(s: Study, metric: str = MONITOR) -> dict[str, Estimate]:
     """Con. 3 by its results: SEAa above subtraction and an orthogonality penalty on the same encoder."""
     weights = {"SEAa": 1, "SoloSim + orthogonal": -1}
-    return {"SEAa - SoloSim + orthogonal": _if_active(s, "SEAa", s.estimate(weights, metric))}
+    return {"SEAa - SoloSim + orthogonal": if_active(s, "SEAa", s.estimate(weights, metric))}
 
 
 def judge(claim: str, estimates: Mapping[str, Estimate], settings: str = "") -> dict[str, object]:
@@ -227,7 +230,7 @@ def sentence(row: Mapping[str, object], where: str) -> str:
     if not row["percent ±"] >= 0:
         return f"{start}."
     seen = f"; a difference of {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
-    seen = seen if row["word"].startswith(UNCLEAR) else ""
+    seen = seen if row["word"] == UNCLEAR else ""
     return f"{start}: {row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen}."
 
 
@@ -251,7 +254,7 @@ def table(
     for settings, s in columns.items():
         others = compared[settings]
         both = Study({name: others.records[name] for name in baselines(others)} | s.records, {}, s.planned)
-        if baselines(others):
+        if baselines(others) and bool(others.searched) == bool(s.searched):
             rows.append(judge("Obs. 1", against_all(both, better_than_all(both)), settings))
             rows.append(judge_second("Con. 2", both, list(FLEXIBILITY)[:4], settings))
         rows.append(judge("Obs. 3", each_module(s), settings))
@@ -335,7 +338,7 @@ def parts(s: Study) -> dict[str, Estimate]:
         rise = {"with CLUB": 1, "β = 0": -1}
         told = "rise of the separation, with CLUB against β = 0"
         found[told] = s.measured(rise, "composition", parts_of.composition, "separation")
-    return {told: _if_active(s, "with CLUB", one) for told, one in found.items()}
+    return {told: if_active(s, "with CLUB", one) for told, one in found.items()}
 
 
 def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
@@ -351,7 +354,8 @@ def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:
 
 
 def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
-    """The README's tables, in Markdown: each claim, what was found on an equal footing, where to look; and CLUB.
+    """The README's lists and tables, in Markdown: by dataset, which claims got which word; the claims that need none;
+    the others, each with what was found on an equal footing and where to look; and what CLUB adds.
 
     Args:
         datasets: names of folders under `folder`, each with a claims table and one of the modules' effects.
@@ -363,7 +367,33 @@ def readme(datasets: Iterable[str], folder: str | Path = FIGURES) -> str:
         said = _said(claim) + ("" if theirs is None else f" ({theirs:+.1f} % on Baby)")
         rows.append([said, *_of_each(tables, claim, _short), _look(claim, "notebooks")])
     claims = _markdown(["the paper says", *(f"what we found, {name}" for name in tables), "look"], rows)
-    return f"{_theory(tables, 'notebooks')}\n\n{claims}\n\n{_modules(datasets, folder, ['distancing'])}"
+    gaps = {name: _gaps(name, folder, MODULES["distancing"][1]) for name in datasets}
+    cells = [_effect(found.loc[_fair(found.index)]) for found in gaps.values()]
+    helps = _markdown(["does it help?", *gaps], [[MODULES["distancing"][0], *cells]])
+    return "\n\n".join([_words(tables), _theory(tables, "notebooks"), claims, helps])
+
+
+def _words(tables: Mapping[str, pd.DataFrame]) -> str:
+    """A line for each dataset: the claims by their words, at the settings of `_fair`."""
+    lines = []
+    for name, found in tables.items():
+        claims = [claim for claim in _measured() if claim in found.index]
+        rows = [(claim, found.loc[[claim]].set_index("settings")) for claim in claims]
+        given = {claim: _bare(row.loc[_fair(row.index), "word"]) for claim, row in rows}
+        by_word = {word: [_in_a_list(c) for c in given if given[c] == word] for word in statistics.WORDS}
+        told = [f"*{word}* {', '.join(of_word)}" for word, of_word in by_word.items() if of_word]
+        lines.append(f"- **{name}**: {'; '.join(told)}.")
+    return "\n".join(lines)
+
+
+def _in_a_list(claim: str) -> str:
+    head, _, part = claim.partition(", ")
+    return f"{head} ({part})" if part else head
+
+
+def _fair(settings: Iterable[str]) -> str:
+    """Where SEA and its rivals were treated alike: what validation chose, or as released where nothing was searched."""
+    return next(one for one in ("", CHOSEN, RELEASED, LOGGED) if one in set(settings))
 
 
 def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str | Path = published.RECORDS) -> str:
@@ -380,7 +410,7 @@ def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str 
         theirs = printed().get(claim)
         rows.append([_said(claim), "" if theirs is None else f"{theirs:+.1f} %", *_of_each(tables, claim, _cell)])
     claims = _markdown(["claim", "the paper, on Baby", *tables], rows)
-    modules, recall = _modules(datasets, folder, MODULES), _recall(datasets, folder)
+    modules, recall = _modules(datasets, folder), _recall(datasets, folder)
     return "\n\n".join([_theory(tables, "../notebooks"), claims, modules, recall, _counts(records)])
 
 
@@ -409,14 +439,11 @@ def _of_each(tables: Mapping[str, pd.DataFrame], claim: str, cell: Callable[[pd.
 
 
 def _short(rows: pd.DataFrame) -> str:
-    """A claim's word where SEA and its rivals were treated alike, and at which other settings another one was given.
-
-    That is at the settings that validation chose, or at the released ones where nothing was searched.
-    """
-    order = ["", CHOSEN, RELEASED, LOGGED]
-    first, *others = rows.sort_values("settings", key=lambda names: names.map(order.index)).to_dict("records")
-    told = [(row["settings"], _bare(row["word"])) for row in others]
-    differ = [f"{settings}: {word}" for settings, word in told if word not in (UNTESTED, _bare(first["word"]))]
+    """A claim's word at the settings of `_fair`, and at which other settings another one was given."""
+    fair = _fair(rows["settings"])
+    (first,) = rows[rows["settings"] == fair].to_dict("records")
+    told = {row["settings"]: _bare(row["word"]) for row in rows.to_dict("records")}
+    differ = [f"{settings}: {word}" for settings, word in told.items() if word not in (UNTESTED, told[fair])]
     return "<br>".join([_outcome(first), *differ])
 
 
@@ -437,21 +464,24 @@ def _outcome(row: Mapping[str, object]) -> str:
     return f"{row['word']}{effect}"
 
 
-def _modules(datasets: Iterable[str], folder: str | Path, modules: Iterable[str]) -> str:
+def _modules(datasets: Iterable[str], folder: str | Path) -> str:
     """What each module adds to the other: its word and effect on each dataset, a row for each of SEA's settings."""
-    found = {name: pd.read_csv(Path(folder) / name / "ablation_gaps.csv") for name in datasets}
     rows = []
-    for module in modules:
-        title, gap = MODULES[module]
-        tables = [table[table["gap"] == gap].set_index("settings") for table in found.values()]
-        for settings in dict.fromkeys(label for table in tables for label in table.index):
-            cells = [_effect(table.loc[settings]) if settings in table.index else NO_SEARCH for table in tables]
+    for title, gap in MODULES.values():
+        found = {name: _gaps(name, folder, gap) for name in datasets}
+        for settings in dict.fromkeys(label for table in found.values() for label in table.index):
+            cells = [_effect(table.loc[settings]) if settings in table.index else NO_SEARCH for table in found.values()]
             rows.append([title, settings, *cells])
-    return _markdown(["does it help?", "settings", *found], rows)
+    return _markdown(["does it help?", "settings", *datasets], rows)
+
+
+def _gaps(dataset: str, folder: str | Path, gap: str) -> pd.DataFrame:
+    found = pd.read_csv(Path(folder) / dataset / "ablation_gaps.csv")
+    return found[found["gap"] == gap].set_index("settings")
 
 
 def _effect(row: pd.Series) -> str:
-    seen = f"; {row['detectable, %']:.1f} % would have been seen" if row["word"].startswith(UNCLEAR) else ""
+    seen = f"; {row['detectable, %']:.1f} % would have been seen" if row["word"] == UNCLEAR else ""
     return _outcome(row) + seen
 
 

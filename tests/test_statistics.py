@@ -204,8 +204,12 @@ def test_first_or_second_worked_by_hand():
     assert word(-9, -2.6, 9, 9)[0] == UNCLEAR
     assert word(-9, -2.7, 9, 9)[::2] == (CONTRADICTED, "1")
     assert word(9, 9, 9, x=estimate(0.01, untested="one seed"))[::2] == (UNTESTED, "x")
-    assert word(-9, 9, 9, x=estimate(-0.09, few="3 of 5"))[0] == UNCLEAR
-    assert word(9, 9, 9, x=estimate(-0.09, few="3 of 5"))[0] == HOLDS  # it may be the one that is better
+    found = first_or_second({"a": {"x": estimate(0.09), "y": estimate(-0.09), "z": estimate(-0.08, few="3 of 5")}})
+    assert found[0] == UNCLEAR and found[1].row()["word"] == "can't tell, 3 of 5"  # the second would contradict
+    found = first_or_second({"a": {"x": estimate(0.05), "y": estimate(0.08), "z": estimate(-0.08, few="3 of 5")}})
+    assert found[0] == HOLDS and found[2] == "x"
+    found = first_or_second({"a": {"x": estimate(-0.05), "y": estimate(-0.08), "z": estimate(-0.09, few="3 of 5")}})
+    assert found[0] == CONTRADICTED and found[2] == "x"
     two = {"a": {"x": estimate(0.09), "y": estimate(0.09)}, "b": {"u": estimate(-0.03), "v": estimate(-0.04)}}
     word, one, label = first_or_second(two)
     assert (word, one.difference, label) == (CONTRADICTED, -0.03, "u")

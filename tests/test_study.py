@@ -118,14 +118,21 @@ def test_a_seed_that_is_published_twice_is_one_training(three, monkeypatch):
 
 
 def test_a_published_study_tunes_all_models_or_none(three, monkeypatch):
-    """Tuned models are not set beside others that are not; and the seeds that judge are not those of the search."""
+    """Tuned models are not set beside others that are not; and the seeds that judge are not those of the search.
+
+    On real sets the search of `Popular`, one point, was published, and nothing else was tuned.
+    """
     runs = [replace(r, settings=replace(r.settings, seed=seed)) for seed, r in enumerate(three.records["BPR"] * 2, 999)]
     monkeypatch.setattr(studies, "find", lambda settings: runs)
-    for known, seeds in ({}, range(999, 1005)), ({"BPR": runs[:3]}, range(1002, 1005)):
-        monkeypatch.setattr(studies, "search", lambda *asked, known=known: known)
+    of_bpr = {"BPR": runs[:3]}
+    for searched, of_others, first in (({}, 9, 999), (of_bpr, 9, 999), (of_bpr, 0, 1002)):
+        monkeypatch.setattr(studies, "search", lambda *asked, searched=searched: searched)
+        known = {"BPR": 9} | ({"LightGCN": of_others} if of_others else {})
+        monkeypatch.setattr(studies, "counts", lambda dataset, known=known: known)
         found = study(["BPR", "LightGCN"], "planted", "paper", root=studies.PUBLISHED)
-        assert [r.settings.seed for r in found.records["BPR"]] == list(seeds)
-        assert bool(found.records["LightGCN"]) == (not known)
+        assert [r.settings.seed for r in found.records["BPR"]] == list(range(first, 1005))
+        assert bool(found.records["LightGCN"]) == (first == 999)
+        assert found.searched == (searched if first == 1002 else {})
 
 
 def test_fewer_trainings_than_planned_decide_nothing(root, three):

@@ -17,7 +17,7 @@ class FREEDOMSEA(WithPlugIn, FREEDOM):
     Everything else is `FREEDOM`; X_m is not trained, the square layer that makes T_m of it is. FREEDOM's final
     vectors don't contain f_m: the plug-in reaches them through λ alone, by pulling on the users. At λ = 0, which
     the authors' log on Baby names, it can't change a score. So the default here is the largest λ of FREEDOM's grid,
-    1e-3, while `FREEDOM`'s is 0. This grid has all values of FREEDOM's own but λ = 0.
+    1e-3, while `FREEDOM`'s is 0. The grid has all values of FREEDOM's own but λ = 0.
 
     Args:
         lam: λ.
