@@ -138,6 +138,17 @@ def forests(ax: Axes, series: Mapping[str, pd.DataFrame], paper: pd.Series | Non
             ax.plot(paper.reindex(rows.index), place, "o", mfc="none", mec="k", ms=7, label=PAPER, zorder=3)
 
 
+def percents(ax: Axes) -> None:
+    """Make an x axis in percent linear between -5 and 5, and logarithmic beyond, so that small effects can be read."""
+    ax.set_xscale("symlog", linthresh=5)
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high)  # ticks must not widen it
+    steps = [5, 20, 50, 200, 500]
+    ax.set_xticks([x for x in (*(-step for step in steps[::-1]), 0, *steps) if low <= x <= high])
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+
+
 def _shown(value: object, digits: int) -> str:
     """A cell of a Markdown table: numbers rounded, whole ones and text as they are, nothing for NaN."""
     if isinstance(value, float | np.floating):

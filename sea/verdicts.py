@@ -40,7 +40,7 @@ SAYS = {
     "Con. 1": "a plug-in that improves other models",
     "Con. 2": "four combinations, each optimal or sub-optimal",
     "Con. 3, results": "better results than orthogonal constraints give",
-    "Con. 3, parts": "higher quality generic and unique parts; asked here: does CLUB lower what the two share?",
+    "Con. 3, parts": "higher quality parts (here: CLUB makes them share less)",
 }
 """The claims in the paper's order, in few words."""
 THEORY = ("Theorem 1", "Corollary 1", "Question 1", "Question 2", "Theorem 2")

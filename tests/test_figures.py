@@ -203,3 +203,16 @@ def _page(path):
 def _rows(path):
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
+
+
+def test_small_percents_can_be_read_beside_large_ones():
+    """A lead of 400 % must not press those of 2 and 4 % into one point; and no tick may lie outside the axis."""
+    fig, ax = plt.subplots(figsize=(3, 2))
+    ax.errorbar([2, 4, 430], [0, 1, 2], xerr=[1, 1, 25], fmt="o")
+    limits = ax.get_xlim()
+    figures.percents(ax)
+    assert ax.get_xlim() == limits
+    assert list(ax.get_xticks()) == [-20, -5, 0, 5, 20, 50, 200]
+    two, four, most = ax.transData.transform([(2, 0), (4, 0), (430, 0)])[:, 0]
+    assert (four - two) / (most - two) > 0.1
+    plt.close(fig)
