@@ -11,7 +11,7 @@ import pytest
 from sea import reported, statistics, verdicts
 from sea.analysis import theory
 from sea.statistics import CONTRADICTED, HOLDS, UNCLEAR, UNTESTED
-from sea.study import FLEXIBILITY, Study, sweep
+from sea.study import FLEXIBILITY, SWEEP, Study, sweep
 
 METRIC = "recall@20"
 WORLDS = 12
@@ -179,6 +179,16 @@ def test_con_3_is_not_tested_where_club_is_at_rest():
         assert verdicts.orthogonal(s)["SEAa - SoloSim + orthogonal"].word == word
 
 
+def test_a_sweep_of_club_s_weight_is_not_tested_where_club_is_at_rest():
+    levels = {"0.0006": 0.20, "0.02": 0.25, "0.6": 0.20}
+    for parameter, word in (("beta", UNTESTED), ("alpha", HOLDS)):
+        names = [f"{parameter} {value:g}" for value in SWEEP[parameter]]
+        of = dict(zip((names[0], names[3], names[-1]), levels.values()))
+        found = {n: records(x, valid=x, active=0.05, seed=k) for k, (n, x) in enumerate(of.items())}
+        s = Study({n: [] for n in ("released", *names)} | found, {})
+        assert statistics.every(verdicts.rise_and_fall(s, parameter))[0] == word
+
+
 def test_the_baselines_of_a_row_had_what_sea_had():
     """Beside SEA at its released settings stand the baselines at theirs, and the tuned ones beside the tuned SEA."""
     base = [name for name in reported.table(2)["method"].unique() if name != "SEA"]
@@ -195,6 +205,9 @@ def test_the_baselines_of_a_row_had_what_sea_had():
         assert list(found[claim]) == [HOLDS, CONTRADICTED]
     (obs2,) = found["Obs. 2"]  # by the last, the tuned ones
     assert obs2 in (UNCLEAR, statistics.SAME)
+    tuned = {"chosen on validation": Study(sea, {"SEA": sea["SEA"]})}  # beside baselines of which none was searched
+    found = verdicts.table(compared, tuned, swept, {})
+    assert not {"Obs. 1", "Con. 2"} & set(found.index) and "Obs. 3" in found.index
 
 
 def test_a_sentence_has_the_number_and_what_could_have_been_seen():
