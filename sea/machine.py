@@ -40,13 +40,18 @@ def environment(device: torch.device) -> dict[str, object]:
 
 
 def _processor() -> str:
-    """The CPU's model, where the system names it."""
+    """The CPU's model, and the kind of its vector instructions, which decide how sums are rounded.
+
+    Cloud machines of several generations have one name. So where the system tells family and model, they follow it.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        first = ""
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key.removeprefix('cpu ')} {told[key]}" for key in ("cpu family", "model") if key in told]
+    return ", ".join([name, *numbers, torch.backends.cpu.get_cpu_capability()])
 
 
 @cache

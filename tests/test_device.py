@@ -5,6 +5,7 @@ CPU tensor, a draw from a CPU generator, to become a numpy array, and a fused st
 lie in memory in different ways. What comes out has to be the CPU's numbers, bit by bit.
 """
 
+import platform
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -18,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from sea import records, runs, train
+from sea import machine, records, runs, train
 from sea.models import TRAINED
 from sea.runs import Settings, run
 
@@ -183,3 +184,20 @@ def test_the_pretended_device_refuses_what_a_gpu_would():
         with pytest.raises(AssertionError, match="memory layouts"):
             turned = torch.eye(2, device=FAR).T
             torch._fused_adam_([square], [turned], [square], [square], [], [step], **options, maximize=False)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            "model name\t: AMD EPYC\ncpu family\t: 25\nmodel\t\t: 17\n\nmodel name\t: other\n",
+            "AMD EPYC, family 25, model 17",
+        ),
+        ("Features\t: fp asimd\n", platform.processor() or platform.machine()),
+    ],
+)
+def test_a_processor_is_told_by_more_than_a_name_that_generations_share(monkeypatch, told, expected):
+    """A run of one "AMD EPYC" did not come out to the bit on another, and both had the same name in their records."""
+    monkeypatch.setattr(machine.Path, "read_text", lambda path, encoding: told)
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert machine.environment(torch.device("cpu"))["device"] == f"cpu ({expected}, {capability})"
