@@ -14,7 +14,7 @@ from sea.study import CHOSEN, FLEXIBILITY, GENERALIZATION, INACTIVE, LOGGED, REL
 from sea.train import MONITOR
 
 FIGURES = DATA.parent / "figures"
-TOLD = ("planted", "ml100k", "baby")
+TOLD = ("planted", "ml100k", "tiktok", "baby")
 """The datasets whose results the pages tell: those with published runs of SEA by the present code."""
 MODULES = {
     "distancing": ("distancing (CLUB), added to alignment", "distancing, added to alignment"),
