@@ -209,7 +209,7 @@ def judge_second(claim: str, s: Study, combinations: Iterable[str], settings: st
         return _row(claim, settings, "the baselines", 0, one, one.word)
     word, hangs_on, label = statistics.first_or_second(leads)
     if word == HOLDS and (absent := _absent(s)):
-        word, hangs_on, label = UNTESTED, *reversed(absent.popitem())
+        word, (label, hangs_on) = UNTESTED, next(iter(absent.items()))
     return _row(claim, settings, label, sum(map(len, leads.values())), hangs_on, word)
 
 
