@@ -49,6 +49,7 @@ class LearnedGraph(Recommender):
         return [(index, cosines(values, index)) for index, values in zip(neighbours, mapped)]
 
     def _learn(self) -> list[Summands]:
+        """The learned graphs, each as its summands; every model says which."""
         raise NotImplementedError
 
     def _steps(self) -> list[Tensor]:
