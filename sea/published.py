@@ -134,6 +134,18 @@ def find(settings: Settings, root: str | Path = RECORDS, checksum: str = "") -> 
     return present
 
 
+def trainings(settings: Settings) -> list[Record]:
+    """What `find` returns, one run for each seed.
+
+    A seed may be published twice: trained with another value of a setting that has no effect, or on another kind of
+    device. Such runs are one training, told twice. The one with the very settings goes first.
+    """
+    each: dict[int, Record] = {}
+    for record in sorted(find(settings), key=lambda record: record.settings.params != settings.params):
+        each.setdefault(record.settings.seed, record)
+    return [each[seed] for seed in sorted(each)]
+
+
 def _alike(one: Settings, other: Settings) -> bool:
     if any(getattr(one, name) != getattr(other, name) for name in ALIKE):
         return False

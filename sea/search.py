@@ -10,7 +10,7 @@ import numpy as np
 from sea.data import is_planted
 from sea.data.synthetic import FIRST_WORLD
 from sea.models import MODELS
-from sea.published import find
+from sea.published import trainings
 from sea.records import Record, Settings, complete
 from sea.runs import run_many
 from sea.train import MONITOR
@@ -133,7 +133,7 @@ def obtain(wanted: dict[str, list[Settings]], jobs: int, root: str | Path) -> di
 
 
 def _published_run(settings: Settings) -> list[Record]:
-    return [record for record in find(complete(settings)) if record.settings.seed == settings.seed][:1]
+    return [record for record in trainings(complete(settings)) if record.settings.seed == settings.seed]
 
 
 def adjusted(settings: Settings, params: dict) -> Settings:

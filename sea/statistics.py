@@ -114,11 +114,8 @@ class Estimate:
     def told(self) -> str:
         """The effect in percent, its interval and its word, in a few words."""
         row = self.row()
-        if not row["percent ±"] >= 0:
-            return row["word"]
-        seen = f"; a difference of {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
-        seen = seen if row["word"] == UNCLEAR else ""
-        return f"{row['word']} ({row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen})"
+        size = effect(row)
+        return f"{row['word']} ({size})" if size else row["word"]
 
     def worded(self, word: str) -> str:
         """A word that was given, with the reason where this difference is one."""
@@ -138,6 +135,16 @@ class Estimate:
             "runs": self.runs,
             "word": self.worded(self.word),
         }
+
+
+def effect(row: Mapping[str, object]) -> str:
+    """The effect of an `Estimate.row` in percent and its interval, in words; where they can't tell, also what could
+    have been seen. "" if there is no interval.
+    """
+    if not row["percent ±"] >= 0:
+        return ""
+    seen = f"; a difference of {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
+    return f"{row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen if row['word'] == UNCLEAR else ''}"
 
 
 def table(estimates: Mapping[str, Estimate]) -> pd.DataFrame:

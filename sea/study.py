@@ -12,7 +12,7 @@ import pandas as pd
 from sea import statistics
 from sea.data import DataError, Dataset, is_planted
 from sea.models import MODELS, TRAINED
-from sea.published import counts, find
+from sea.published import counts, trainings
 from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
 from sea.search import PLANTED_LR, PUBLISHED, SEARCH_SEEDS, SEED, adjusted, best, obtain, point_of, search, size
 from sea.separate import SeparateLearning
@@ -374,25 +374,14 @@ def study(
         if not searched or model in searched
     }
     if root == PUBLISHED:
-        records = {name: _published(found[0]) for name, found in settings.items()}
+        records = {
+            name: [record for record in trainings(complete(found[0])) if record.settings.seed >= found[0].seed]
+            for name, found in settings.items()
+        }
     else:
         records = obtain(settings, jobs, root)
     number = len(next(iter(planned.values()), []))
     return Study({name: records.get(name, []) for name in variants}, searched, number)
-
-
-def _published(first: Settings) -> list[Record]:
-    """The published runs of these settings from this seed on, one for each seed.
-
-    A seed may be there twice: trained with another value of a setting that has no effect, or on another kind of device.
-    Such runs are one training, told twice. Those with the very settings go first.
-    """
-    wanted = complete(first)
-    found = [record for record in find(wanted) if record.settings.seed >= first.seed]
-    each: dict[int, Record] = {}
-    for record in sorted(found, key=lambda record: (record.settings.seed, record.settings.params != wanted.params)):
-        each.setdefault(record.settings.seed, record)
-    return list(each.values())
 
 
 def in_columns(

@@ -227,11 +227,8 @@ def sentence(row: Mapping[str, object], where: str) -> str:
     settings = f", {row['settings']}" if row["settings"] else ""
     place = f" on {where}{settings}" if row["runs"] >= 0 else ""  # theory needs no data
     start = f"{row['claim']}{place}: {row['word']}. {row['measured']}"
-    if not row["percent ±"] >= 0:
-        return f"{start}."
-    seen = f"; a difference of {row['detectable, %']:.1f} % would have been seen in 4 of 5 such experiments"
-    seen = seen if row["word"] == UNCLEAR else ""
-    return f"{start}: {row['percent']:+.1f} ± {row['percent ±']:.1f} %{seen}."
+    size = statistics.effect(row)
+    return f"{start}: {size}." if size else f"{start}."
 
 
 def table(

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sea import statistics
+from sea import published, statistics
 from sea import study as studies
 from sea.data import Dataset, planted
 from sea.models import MODELS, TRAINED
@@ -110,7 +110,7 @@ def test_a_seed_that_is_published_twice_is_one_training(three, monkeypatch):
     first = plan(["BPR"], "planted", "paper")[0]
     runs = three.records["BPR"]
     other = [replace(r, settings=replace(r.settings, params=r.settings.params | {"reg": 0.5})) for r in runs[:2]]
-    monkeypatch.setattr(studies, "find", lambda settings: [*other, *runs])
+    monkeypatch.setattr(published, "find", lambda settings: [*other, *runs])
     found = study(["BPR"], "planted", "paper", tune=False, root=studies.PUBLISHED)
     wanted = studies.complete(first).params
     assert [r.settings.seed for r in found.records["BPR"]] == [999, 1000, 1001]
@@ -123,7 +123,7 @@ def test_a_published_study_tunes_all_models_or_none(three, monkeypatch):
     On real sets the search of `Popular`, one point, was published, and nothing else was tuned.
     """
     runs = [replace(r, settings=replace(r.settings, seed=seed)) for seed, r in enumerate(three.records["BPR"] * 2, 999)]
-    monkeypatch.setattr(studies, "find", lambda settings: runs)
+    monkeypatch.setattr(studies, "trainings", lambda settings: runs)
     of_bpr = {"BPR": runs[:3]}
     for searched, of_others, first in (({}, 9, 999), (of_bpr, 9, 999), (of_bpr, 0, 1002)):
         monkeypatch.setattr(studies, "search", lambda *asked, searched=searched: searched)
