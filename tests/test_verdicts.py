@@ -263,24 +263,29 @@ def test_a_claims_table_comes_back_as_it_was_written(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def committed(tmp_path_factory):
-    """Pages and tables that belong together: `run_all.sh` draws tables of its own, and leaves the pages alone."""
+def told(tmp_path_factory):
+    """The folder whose pages and tables belong together: the checkout, or its last commit after `run_all.sh` alone.
+
+    That draws tables of its own, and leaves pages and records as they are.
+    """
     root = verdicts.FIGURES.parent
-    changed = subprocess.run(["git", "status", "--porcelain", "figures"], cwd=root, capture_output=True, text=True)
-    if not changed.stdout:
+    status = ["git", "status", "--porcelain", "--", "figures", "data/records", *verdicts.PAGES]
+    changed = subprocess.run(status, cwd=root, capture_output=True, text=True).stdout.splitlines()
+    if not changed or not all(line[3:].startswith("figures/") for line in changed):
         return root
     folder = tmp_path_factory.mktemp("committed")
-    packed = subprocess.run(["git", "archive", "HEAD", "figures", *verdicts.PAGES], cwd=root, capture_output=True)
-    with tarfile.open(fileobj=BytesIO(packed.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+    archive = ["git", "archive", "HEAD", "figures", *verdicts.PAGES]
+    packed = subprocess.run(archive, cwd=root, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=BytesIO(packed)) as files:
+        files.extractall(folder, filter="data")
     return folder
 
 
 @pytest.mark.parametrize("page", verdicts.PAGES)
-def test_a_page_says_what_the_committed_tables_and_records_say(page, committed):
-    text = (committed / page).read_text(encoding="utf-8")
+def test_a_page_says_what_the_committed_tables_and_records_say(page, told):
+    text = (told / page).read_text(encoding="utf-8")
     between = text.split(verdicts.MARKS[0])[1].split(verdicts.MARKS[1])[0]
-    said = verdicts.PAGES[page](verdicts.TOLD, committed / "figures")
+    said = verdicts.PAGES[page](verdicts.TOLD, told / "figures")
     assert between.strip() == said, "write it anew: python -m sea.verdicts"
 
 
