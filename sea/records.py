@@ -206,7 +206,8 @@ def complete(settings: Settings) -> Settings:
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"'lr' needs to be above 0 and finite in 'Settings' (got {lr!r})")
     device = settings.device if settings.device == "cuda" else default_device(settings.device)  # a worker may have one
-    return replace(settings, params=known | settings.params, lr=lr, device=device)
+    steps = dict.fromkeys(MODELS[settings.model].step_sizes, lr)
+    return replace(settings, params=known | steps | settings.params, lr=lr, device=device)
 
 
 def build(settings: Settings, dataset: Dataset) -> Recommender:

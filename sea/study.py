@@ -183,17 +183,21 @@ class Study:
         Raises:
             ValueError: runs on two sets of one name, as two splits are.
         """
-        for name in weights:
-            if not any(record.metrics for record in self.records[name]):
-                return statistics.missing(
-                    f"no run of {name} with a result" if self.records[name] else f"no run of {name}"
-                )
+        if lacking := self._lacking(weights):
+            return statistics.missing(lacking)
         if self._worlds(weights):
             found = statistics.by_world(weights, {name: self._means(name, metric, split) for name in weights})
         else:
             self._refuse_two_sets(weights)
             found = statistics.crossed(weights, {name: self._values(name, metric, split) for name in weights})
         return self._checked(weights, found)
+
+    def _lacking(self, names: Iterable[str]) -> str:
+        """The first of these variants without a result, in words; "" if each has one."""
+        for name in names:
+            if not _with_result(self.records[name]):
+                return f"no run of {name} with a result" if self.records[name] else f"no run of {name}"
+        return ""
 
     def _refuse_two_sets(self, names: Iterable[str]) -> None:
         sets = {r.checksum[:12] for name in names for r in self.records[name]}
@@ -246,9 +250,12 @@ class Study:
 
         Runs are paired by world on planted worlds, and not paired elsewhere.
         """
+        if lacking := self._lacking(weights):
+            return statistics.missing(lacking)
         values = {v: self._measures(v, name, compute, part) for v in weights}
-        if not all(values.values()):
-            return statistics.missing(f"{name}: not measured on any run")
+        for variant, measured in values.items():
+            if not measured:
+                return statistics.missing(f"{name} is not measured on any run of {variant}")
         if self._worlds(weights):
             return self._checked(weights, statistics.by_world(weights, values))
         (first, up), (second, down) = weights.items()

@@ -33,14 +33,14 @@ SAYS = {
     "Question 2": "an orthogonality constraint asks for what random vectors have anyway",
     "Theorem 2": "CLUB is an upper bound of mutual information, with a learned q too if a condition on it holds",
     "Obs. 1": "SEA is better than all baselines",
-    "Obs. 2": "methods that separate are better than methods that only align",
+    "Obs. 2": "methods that separate are better than most that only align",
     "Obs. 3": "each module has a beneficial effect",
     "Obs. 4": "the modules combine to yield better performance",
     "Obs. 5": "performance rises with α, β and τ, then falls",
     "Con. 1": "a plug-in that improves other models",
     "Con. 2": "four combinations, each optimal or sub-optimal",
     "Con. 3, results": "better results than orthogonal constraints give",
-    "Con. 3, parts": "higher quality parts (here: CLUB makes them share less)",
+    "Con. 3, parts": "higher quality parts (here: CLUB makes them share less, and separate the true factors)",
 }
 """The claims in the paper's order, in few words."""
 THEORY = ("Theorem 1", "Corollary 1", "Question 1", "Question 2", "Theorem 2")

@@ -17,7 +17,7 @@ from conftest import untimed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from sea import files, machine, records, runs, train
-from sea.data import load
+from sea.data import load, planted
 from sea.evaluate import evaluate
 from sea.models import MODELS
 from sea.runs import RunError, Settings, run, run_many
@@ -107,6 +107,22 @@ def test_a_key_names_what_is_asked_and_not_who_asks():
         for seed in ("0", "1")
     }
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_q_takes_the_step_size_of_the_model_as_in_the_released_program_unless_it_is_given(model):
+    """There `optimizer_D`, of CLUB's q, has the model's learning rate. No other setting depends on it."""
+    known = MODELS[model].settings()
+    follows = {"q_lr": 0.02} if "q_lr" in known else {}
+    assert records.complete(Settings(model, lr=0.02)).params == known | follows
+    if follows:
+        assert records.complete(Settings(model)).params["q_lr"] == MODELS[model].lr
+        given = records.complete(Settings(model, lr=0.02, params={"q_lr": 3e-4}))
+        assert given.params["q_lr"] == 3e-4
+        assert (
+            records.build(given, planted(30, 20, n_factors=2, seed=0)).separate.q.optimizer.param_groups[0]["lr"]
+            == 3e-4
+        )
 
 
 def test_a_record_says_what_ran(tmp_path):

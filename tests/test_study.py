@@ -10,6 +10,7 @@ from sea import published, statistics
 from sea import study as studies
 from sea.data import Dataset, planted
 from sea.models import MODELS, TRAINED
+from sea.records import NotPublished
 from sea.runs import Settings, run
 from sea.search import best
 from sea.study import PROFILES, chosen_models, plan, provenance, study
@@ -274,3 +275,18 @@ def test_a_measure_is_compared_by_world_or_run_by_run(root, tmp_path):
     assert same.measured(weights, "size", size, "norm").high == pytest.approx(expected.high)
     with pytest.raises(ValueError, match="'weights' needs to be a difference"):
         same.measured({"one": 1, "two": -2}, "size", size, "norm")
+
+
+def test_what_keeps_a_measure_from_being_compared_is_named(root):
+    """A variant without a run, or one whose runs nobody measured; not the one that has both."""
+    found = study({"one": ("BPR", {}), "two": ("BPR", {"dim": 4})}, "planted", "quick", 1, "cpu", root=root)
+
+    def of_one(record):
+        if record.settings.params["dim"] == 4:
+            raise NotPublished("no weights")
+        return 1.0
+
+    weights = {"one": 1, "two": -1}
+    assert found.measured(weights, "one", of_one).untested == "one is not measured on any run of two"
+    gone = replace(found, records={"one": found.records["one"], "two": []})
+    assert gone.measured(weights, "one", of_one).untested == "no run of two"

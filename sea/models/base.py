@@ -32,6 +32,7 @@ class Recommender(nn.Module):
         replays: whether a batch does the same operations on the same memory in every epoch, so that a
             GPU can replay an earlier one (`sea.replay`).
         passes_on: the classes whose settings `__init__` takes by `**`, too.
+        step_sizes: settings that are step sizes of other optimisers; in a run they are its lr, unless they are given.
 
     A parameter that the model fits in turn, by a step of its own (CLUB's q), has `requires_grad` off, and the
     submodule that owns it keeps its optimiser as an attribute `optimizer`: the training loop stores both.
@@ -47,6 +48,7 @@ class Recommender(nn.Module):
     around: ClassVar[dict[str, tuple]] = {}
     replays: ClassVar[bool] = False
     passes_on: ClassVar[tuple[type, ...]] = ()
+    step_sizes: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def settings(cls) -> dict[str, object]:

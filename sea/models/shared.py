@@ -1,6 +1,7 @@
 """What several models are made of."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,7 @@ class WithPlugIn:
     """What a model with SEA's plug-in, `separate`, needs; stands before that model's class among the bases."""
 
     separate: SeparateLearning
+    step_sizes: ClassVar = ("q_lr",)  # the released program gives q the model's
 
     @classmethod
     def in_effect(cls, params: dict[str, object]) -> dict[str, object]:
