@@ -85,28 +85,26 @@ def points(model: str, dataset: str = "") -> list[dict]:
 
 
 def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str, list[Record]]:
-    """By model, the runs of its search, from which `best` chooses.
+    """By model or variant, the runs of its search, from which `best` chooses.
 
     A point is scored by the mean over `SEARCH_SEEDS` seeds, if the median training with the first one took less than
     `SEARCH_SECONDS`, and always on planted worlds; else by that seed alone. Then the values `around` the best point
     are tried with the same seeds.
 
     Args:
-        first: by model, the settings of its first run, on top of which the points go.
-        jobs, root: as in `sea.study.study`. A model of whose search not all runs are published is left out.
+        first: by any name, the settings of a model's first run, on top of which its points go.
+        jobs, root: as in `sea.study.study`. What has a search of which not all runs are published is left out.
     """
-    tries = {model: points(model, one.dataset) for model, one in first.items()}
+    tries = {name: points(one.model, one.dataset) for name, one in first.items()}
     found = _tried(first, tries, dict.fromkeys(tries, range(1)), jobs, root)
-    seconds = {model: np.median([r.seconds for r in records]) for model, records in found.items() if records}
-    short = {m: is_planted(first[m].dataset) or median < SEARCH_SECONDS for m, median in seconds.items()}
-    seeds = {model: range(SEARCH_SEEDS if is_short else 1) for model, is_short in short.items()}
-    found = _tried(first, {model: tries[model] for model in seeds}, seeds, jobs, root)
-    near = {model: _around(model, best(records)) for model, records in found.items()}
+    seconds = {name: np.median([r.seconds for r in records]) for name, records in found.items() if records}
+    short = {name: is_planted(first[name].dataset) or median < SEARCH_SECONDS for name, median in seconds.items()}
+    seeds = {name: range(SEARCH_SEEDS if is_short else 1) for name, is_short in short.items()}
+    found = _tried(first, {name: tries[name] for name in seeds}, seeds, jobs, root)
+    near = {name: _around(first[name].model, best(records)) for name, records in found.items()}
     more = _tried(first, near, seeds, jobs, root)
-    asked = {model: (len(tries[model]) + len(near[model])) * len(seeds[model]) for model in found}
-    return {
-        model: records + more[model] for model, records in found.items() if len(records + more[model]) == asked[model]
-    }
+    asked = {name: (len(tries[name]) + len(near[name])) * len(seeds[name]) for name in found}
+    return {name: records + more[name] for name, records in found.items() if len(records + more[name]) == asked[name]}
 
 
 def _tried(
@@ -117,9 +115,9 @@ def _tried(
     root: str | Path,
 ) -> dict[str, list[Record]]:
     settings = {
-        model: [replace(adjusted(one, point), seed=one.seed + seed) for seed in seeds[model] for point in tries[model]]
-        for model, one in first.items()
-        if model in tries
+        name: [replace(adjusted(one, point), seed=one.seed + seed) for seed in seeds[name] for point in tries[name]]
+        for name, one in first.items()
+        if name in tries
     }
     return obtain(settings, jobs, root)
 

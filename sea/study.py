@@ -53,7 +53,7 @@ FLEXIBILITY: Variants = {
     "SEAd": ("SEA", {"align": "info_nce", "distance": "negative_l2"}),
     "SoloSim + orthogonal": ("SEA", {"distance": "orthogonal"}),
 }
-"""Table 4, and the paradigm that the paper argues against, on the same encoder."""
+"""Table 4, and the paradigm that the paper argues against, on the same encoder: methods, each searched by itself."""
 
 TWINS: Variants = {"with CLUB": ("SEA", {}), "β = 0": ("SEA", {"beta": 0.0})}
 """Does CLUB do anything to the parts: the same training, with its weight and without."""
@@ -154,7 +154,7 @@ class Study:
 
     Attributes:
         records: by variant, one for each seed; on planted worlds, for each world.
-        searched: by model, the runs of its search; empty where nothing was tuned.
+        searched: by model, or variant of `FLEXIBILITY`, the runs of its search; empty where nothing was tuned.
         planned: how many trainings of each variant were to be made, on planted worlds as many worlds. With fewer
             nothing is decided.
     """
@@ -349,7 +349,8 @@ def study(
     """Train every variant with every seed, its settings selected on validation alone.
 
     In a profile that tunes, each model's grid is searched first (`sea.search.search`), and the point with the best
-    validation Recall@20 is kept; a variant's own settings then go on top of its model's. The seeds that judge begin
+    validation Recall@20 is kept; a variant's own settings then go on top of its model's. (The variants of `FLEXIBILITY`
+    have a search of their own, their settings in every run of it.) The seeds that judge begin
     after the search's, as the luck that made a point win is a part of its trainings. In a profile that doesn't tune a
     model has its defaults: the published settings, where their authors state them.
 
@@ -370,15 +371,22 @@ def study(
     if epochs:
         planned = {m: [replace(s, epochs=min(epochs, s.epochs)) for s in found] for m, found in planned.items()}
     tune = CHOSEN in PROFILES[profile]["columns"] if tune is None else tune
-    searched = search({model: found[0] for model, found in planned.items()}, jobs, root) if tune else {}
-    if root == PUBLISHED and set(counts(dataset)) & set(models) - set(searched):
+    alone = {name: one for name, one in variants.items() if one[1] and FLEXIBILITY.get(name) == one}
+    tuned = {name: name if name in alone else model for name, (model, _) in variants.items()}
+    first = {model: found[0] for model, found in planned.items()}
+    first |= {name: adjusted(first[model], params) for name, (model, params) in alone.items()}
+    searched = search(first, jobs, root) if tune else {}
+    if root == PUBLISHED and any(first[name].model in counts(dataset) for name in set(first) - set(searched)):
         searched = {}  # tuned models are not set beside others that are not
-    chosen = {model: best(found) for model, found in searched.items()}
+    chosen = {name: best(found) for name, found in searched.items()}
     start = SEARCH_SEEDS if searched else 0
     settings = {
-        name: [replace(adjusted(one, chosen.get(model, {}) | params), seed=one.seed + start) for one in planned[model]]
+        name: [
+            replace(adjusted(one, chosen.get(tuned[name], {}) | params), seed=one.seed + start)
+            for one in planned[model]
+        ]
         for name, (model, params) in variants.items()
-        if not searched or model in searched
+        if not searched or tuned[name] in searched
     }
     if root == PUBLISHED:
         records = {

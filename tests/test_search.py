@@ -47,6 +47,22 @@ def test_a_profile_that_tunes_selects_on_validation_alone(root, monkeypatch):
     assert len(tuned.provenance()["runs"]) == 16
 
 
+def test_a_method_of_table_4_is_searched_by_itself_and_a_variant_of_a_model_takes_the_models_point(root, monkeypatch):
+    """The same change of a setting, once as a method and once as a variant, where the two searches disagree."""
+    narrow = ("BPR", {"dim": 2})
+    monkeypatch.setitem(studies.FLEXIBILITY, "method", narrow)
+    monkeypatch.setitem(studies.PROFILES, "tiny", PROFILES["paper"] | {"epochs": 2, "seeds": 1})
+    monkeypatch.setattr(MODELS["BPR"], "grid", {"lr": (1e-3, 3e-3)})
+    monkeypatch.setattr(studies, "best", lambda runs: {"lr": 0.02 if runs[0].settings.params["dim"] == 2 else 0.04})
+    variants = {"plain": ("BPR", {}), "method": narrow, "variant": narrow}
+    found = study(variants, "planted", "tiny", device="cpu", root=root)
+    assert list(found.searched) == ["BPR", "method"]
+    assert {r.settings.params["dim"] for r in found.searched["method"]} == {2}
+    assert {r.settings.params["dim"] for r in found.searched["BPR"]} == {MODELS["BPR"].settings()["dim"]}
+    chosen = {name: runs[0].settings.lr for name, runs in found.records.items()}
+    assert chosen == {"plain": 0.04, "method": 0.02, "variant": 0.04}
+
+
 def tried(model):
     """What `best` tells of a model's points: also the step size, where the grid leaves it alone."""
     return [point | {"lr": point.get("lr", MODELS[model].lr)} for point in points(model)]
