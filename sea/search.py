@@ -85,15 +85,15 @@ def points(model: str, dataset: str = "") -> list[dict]:
 
 
 def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str, list[Record]]:
-    """By model or variant, the runs of its search, from which `best` chooses.
+    """By name, the runs of its search, from which `best` chooses.
 
     A point is scored by the mean over `SEARCH_SEEDS` seeds, if the median training with the first one took less than
     `SEARCH_SECONDS`, and always on planted worlds; else by that seed alone. Then the values `around` the best point
     are tried with the same seeds.
 
     Args:
-        first: by any name, the settings of a model's first run, on top of which its points go.
-        jobs, root: as in `sea.study.study`. What has a search of which not all runs are published is left out.
+        first: by name, of a model or a variant, the settings of its first run, on top of which its model's points go.
+        jobs, root: as in `sea.study.study`. A name is left out if not all runs of its search are published.
     """
     tries = {name: points(one.model, one.dataset) for name, one in first.items()}
     found = _tried(first, tries, dict.fromkeys(tries, range(1)), jobs, root)

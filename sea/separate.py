@@ -62,7 +62,7 @@ class SeparateLearning(nn.Module):
         hidden, width: head's hidden and output width; `width` is also that of the generic and unique read-outs.
         q_hidden, q_steps, q_lr, q_shared: CLUB's q: hidden width, Adam steps after each batch, their size,
             and whether the modalities share one q (as released). Give q the step size that you give the
-            model, as the released program and `sea.runs` do: a slower q lags, and CLUB no longer bounds.
+            model, as the released program and `sea.runs` do: a slower q lags, and then CLUB need not be a bound.
         club_released: as released, each modality's estimate is halved and clamped at zero; False leaves
             Eq. (15) as it is printed.
         align_items, q_items: approximations for very many items, off (0) unless asked for: L_align over that

@@ -350,9 +350,9 @@ def study(
 
     In a profile that tunes, each model's grid is searched first (`sea.search.search`), and the point with the best
     validation Recall@20 is kept; a variant's own settings then go on top of its model's. (The variants of `FLEXIBILITY`
-    have a search of their own, their settings in every run of it.) The seeds that judge begin
-    after the search's, as the luck that made a point win is a part of its trainings. In a profile that doesn't tune a
-    model has its defaults: the published settings, where their authors state them.
+    have a search of their own, their settings in every run of it.) The seeds that judge begin after the search's, as
+    the luck that made a point win is a part of its trainings. In a profile that doesn't tune a model has its defaults:
+    the published settings, where their authors state them.
 
     Args:
         variants: names in `MODELS`, or by label a model's name and the settings that differ.
@@ -376,7 +376,7 @@ def study(
     first = {model: found[0] for model, found in planned.items()}
     first |= {name: adjusted(first[model], params) for name, (model, params) in alone.items()}
     searched = search(first, jobs, root) if tune else {}
-    if root == PUBLISHED and any(first[name].model in counts(dataset) for name in set(first) - set(searched)):
+    if root == PUBLISHED and {first[name].model for name in set(first) - set(searched)} & set(counts(dataset)):
         searched = {}  # tuned models are not set beside others that are not
     chosen = {name: best(found) for name, found in searched.items()}
     start = SEARCH_SEEDS if searched else 0

@@ -27,8 +27,8 @@ from sea.train import REVISION, NegativeSampler
 
 COMMITTED = Path(__file__).with_name("revisions.json")
 TOYS = {"image and text": {"image": 12, "text": 7}, "audio and image": {"audio": 9, "image": 12}}
-Q_STEPS = {name: {"q_steps": 3, "q_lr": 1e-4} for name in MODELS if "SEA" in name}
-PARAMS = {"PAMD": {"pretrain": 40}, "DualGNN": {"neighbours": 58}} | Q_STEPS
+SHORT_Q = {name: {"q_steps": 3, "q_lr": 1e-4} for name in MODELS if "SEA" in name}
+PARAMS = {"PAMD": {"pretrain": 40}, "DualGNN": {"neighbours": 58}} | SHORT_Q
 """So that stage 1 has gone some way, and lists of neighbours are too short; and few steps of q, and small ones."""
 
 TOLERANCE = 5e-5
