@@ -1,5 +1,6 @@
 """The paper's claims as differences that have to be above zero, and what came out, in the words of `sea.statistics`."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -9,8 +10,24 @@ from sea import published, reported, statistics
 from sea.analysis import parts as parts_of
 from sea.data import DATA, is_planted
 from sea.models import SIMPLE, TRAINED
+from sea.search import PUBLISHED
 from sea.statistics import CONTRADICTED, HOLDS, UNCLEAR, UNTESTED, Estimate, every
-from sea.study import CHOSEN, FLEXIBILITY, GENERALIZATION, INACTIVE, LOGGED, RELEASED, SWEEP, Study
+from sea.study import (
+    ABLATION,
+    CHOSEN,
+    FLEXIBILITY,
+    GENERALIZATION,
+    INACTIVE,
+    LOGGED,
+    RELEASED,
+    SWEEP,
+    TWINS,
+    Study,
+    in_columns,
+    study,
+    sweep,
+    with_control,
+)
 from sea.train import MONITOR
 
 FIGURES = DATA.parent / "figures"
@@ -394,7 +411,8 @@ def _fair(settings: Iterable[str]) -> str:
 
 
 def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str | Path = published.RECORDS) -> str:
-    """All results, in Markdown: the claims and SEA's modules at each of its settings, each model's Recall@20, and runs.
+    """All results, in Markdown: the claims and SEA's modules at each of its settings, each model's Recall@20, and what
+    was trained for them: how much of what was planned, how many runs in how many hours.
 
     Args:
         datasets: names of folders under `folder`, each with a claims and a comparison table, and one of the modules'
@@ -408,7 +426,8 @@ def results(datasets: Iterable[str], folder: str | Path = FIGURES, records: str 
         rows.append([_said(claim), "" if theirs is None else f"{theirs:+.1f} %", *_of_each(tables, claim, _cell)])
     claims = _markdown(["claim", "the paper, on Baby", *tables], rows)
     modules, recall = _modules(datasets, folder), _recall(datasets, folder)
-    return "\n\n".join([_theory(tables, "../notebooks"), claims, modules, recall, _counts(records)])
+    trained = _progress({name: planned(name) for name in datasets}), _counts(records)
+    return "\n\n".join([_theory(tables, "../notebooks"), claims, modules, recall, *trained])
 
 
 def _measured() -> list[str]:
@@ -501,13 +520,43 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
 
 
+def planned(dataset: str) -> dict[str, Study]:
+    """What the *paper* profile trains on a dataset, its searches left out: by purpose, the runs that are published."""
+    options = {"dataset": dataset, "profile": "paper", "root": PUBLISHED}
+    by_settings = {
+        "SEA without a module, or CLUB unclamped": ABLATION,
+        "Table 4's combinations, the orthogonal one": FLEXIBILITY,
+        "SEA with β = 0": {name: one for name, one in TWINS.items() if name == "β = 0"},
+    }
+    found = {"all models": study([*TRAINED, *SIMPLE], tune=False, **options)}
+    for purpose, variants in by_settings.items():
+        found |= {f"{purpose}, {settings}": s for settings, s in in_columns(variants, **options).items()}
+    found["plug-ins, beside plain models and the transform"] = study(with_control(), tune=False, **options)
+    return found | {"sensitivity": study(sweep(), tune=False, **options)}
+
+
+def _progress(studies: Mapping[str, Mapping[str, Study]]) -> str:
+    """How many of the planned trainings there are, for each dataset by what they are for; one may serve several."""
+    purposes = list(dict.fromkeys(purpose for found in studies.values() for purpose in found))
+    rows = [[purpose, *(_share(found.get(purpose)) for found in studies.values())] for purpose in purposes]
+    return _markdown(["trainings that the *paper* profile plans", *studies], rows)
+
+
+def _share(s: Study | None) -> str:
+    if s is None:
+        return "nothing was searched"
+    return f"{sum(min(len(runs), s.planned) for runs in s.records.values())} of {s.planned * len(s.records)}"
+
+
 def _counts(records: str | Path) -> str:
-    found = {name: published.counts(name, records) for name in published.datasets(records)}
-    rows = [
-        [name, str(sum(runs.values())), ", ".join(f"{model} {n}" for model, n in runs.items())]
-        for name, runs in found.items()
-    ]
-    return _markdown(["published runs of", "in all", "of each model"], rows)
+    rows = []
+    for name in published.datasets(records):
+        runs = published.read(name, records)
+        hours = [sum(r.seconds for r in runs if r.settings.device == kind) / 3600 for kind in ("cpu", "cuda")]
+        models = Counter(r.settings.model for r in runs)
+        each = ", ".join(f"{model} {n}" for model, n in models.items())
+        rows.append([name, str(len(runs)), *(f"{number:.1f}" for number in hours), each])
+    return _markdown(["published runs of", "in all", "hours of a CPU", "hours of a GPU", "of each model"], rows)
 
 
 PAGES = {"README.md": readme, "docs/results.md": results}

@@ -1,6 +1,5 @@
 """The claims as differences: each against contrasts written by hand, on records with known numbers."""
 
-import gzip
 import re
 import subprocess
 import tarfile
@@ -13,6 +12,7 @@ import pytest
 
 from sea import reported, statistics, verdicts
 from sea.analysis import theory
+from sea.published import RECORDS
 from sea.statistics import CONTRADICTED, HOLDS, UNCLEAR, UNTESTED
 from sea.study import FLEXIBILITY, SWEEP, Study, sweep
 
@@ -347,15 +347,40 @@ def test_the_readme_tells_the_chosen_settings_or_the_released_and_where_others_h
     assert "(+3.1 % on Baby) |  | [notebook&nbsp;8]" in lines["Obs. 1"]  # which these tables don't have
 
 
-def test_runs_are_counted_by_dataset_and_model(tmp_path, toys):
-    counted = {"toys": {"BPR": 2, "SEA": 1}, "zoo": {"SEA": 3}}
-    for name, models in counted.items():
-        folder = tmp_path / "records" / name
-        folder.mkdir(parents=True)
-        for file, n in (models | {"users": 9}).items():
-            (folder / f"{file}.jsonl.gz").write_bytes(gzip.compress(b'{"seed": 1}\n' * n))
-    text = verdicts.results(["toys"], toys, tmp_path / "records")
-    assert text.endswith("| toys | 3 | BPR 2, SEA 1 |\n| zoo | 3 | SEA 3 |")
+def test_published_runs_and_their_hours_are_those_that_pandas_reads_from_the_store(toys):
+    rows = {row.split(" | ")[0][2:]: row for row in verdicts.results(["toys"], toys).splitlines()}
+    for folder in (path for path in RECORDS.iterdir() if path.is_dir()):
+        files = sorted(file for file in folder.glob("*.jsonl.gz") if not file.name.startswith("users"))
+        each = {file.name.split(".")[0]: pd.read_json(file, lines=True) for file in files}
+        runs = pd.concat(each.values())
+        hours = (runs.groupby("device")["seconds"].sum() / 3600).reindex(["cpu", "cuda"], fill_value=0)
+        models = ", ".join(f"{name} {len(found)}" for name, found in each.items())
+        assert (
+            rows[folder.name]
+            == f"| {folder.name} | {len(runs)} | {hours['cpu']:.1f} | {hours['cuda']:.1f} | {models} |"
+        )
+
+
+def test_of_more_trainings_than_planned_only_the_planned_ones_count():
+    two = dict.fromkeys(("SEA", "w/o All"), records(0.2)[:2])
+    some = Study(two | {"w/o Alignment": records(0.2), "w/o Distancing": []}, {}, planned=5)
+    none = Study({"SEA": []}, {}, planned=5)
+    assert verdicts._progress({"a": {"x": some}, "b": {"x": none, "y": none}}).splitlines()[2:] == [
+        "| x | 9 of 20 | 0 of 5 |",
+        "| y | nothing was searched | 0 of 5 |",
+    ]
+
+
+def test_the_paper_profile_plans_five_trainings_of_everything_that_the_claims_name():
+    found = verdicts.planned("a set without published runs")
+    numbers = {purpose: len(s.records) * s.planned for purpose, s in found.items()}
+    assert not any(runs for s in found.values() for runs in s.records.values())
+    assert numbers.pop("all models") == 5 * (18 + 4)
+    assert numbers.pop("sensitivity") == 5 * (
+        1 + 3 * 6 + 2
+    )  # released; 6 more values of 3 settings; 2 of q's steps
+    assert numbers.pop("plug-ins, beside plain models and the transform") == 5 * 2 * 3
+    assert sorted(numbers.values()) == [5, 5, 25, 25, 25, 25]  # at two settings: the twin, Figure 3, Table 4
 
 
 def test_only_the_text_between_the_marks_is_rewritten(tmp_path):
