@@ -1,21 +1,31 @@
-"""The pages that readers meet first: every link leads somewhere, and what they promise of Jupyter and citing is so."""
+"""The pages that readers meet first: every link leads somewhere, every result is that of the tables and records, and
+what they promise of Jupyter and citing is so."""
 
 import html
 import json
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from jupyter_client.manager import KernelManager
 from jupyterlab.labapp import LabApp
 from traitlets.config import JSONFileConfigLoader
 
-from sea import verdicts
+from sea import pages, verdicts
+from sea.analysis import theory
+from sea.published import RECORDS
+from sea.statistics import CONTRADICTED, HOLDS, UNCLEAR, UNTESTED
+from sea.study import Study
 
+METRIC = "recall@20"
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("[!.]*/*.md")])
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -99,10 +109,135 @@ def test_a_dead_link_is_found_wherever_it_stands(tmp_path):
 
 
 def test_numbers_of_runs_stand_in_generated_text_alone():
-    """What the README says of an effect, a metric or its interval is written by sea.verdicts."""
+    """What the README says of an effect, a metric or its interval is written by sea.pages."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    by_hand = text.split(verdicts.MARKS[0])[0] + text.split(verdicts.MARKS[1])[1]
+    by_hand = text.split(pages.MARKS[0])[0] + text.split(pages.MARKS[1])[1]
     assert not re.search(r"±\s*\d|\d\s*%|(?<!\d)0?\.\d{2,}", by_hand)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """The folder whose pages and tables belong together: the checkout, or its last commit after `run_all.sh` alone.
+
+    That draws tables of its own, and leaves pages and records as they are.
+    """
+    root = verdicts.FIGURES.parent
+    status = ["git", "status", "--porcelain", "--", "figures", "data/records", *pages.PAGES]
+    changed = subprocess.run(status, cwd=root, capture_output=True, text=True).stdout.splitlines()
+    if not changed or not all(line[3:].startswith("figures/") for line in changed):
+        return root
+    folder = tmp_path_factory.mktemp("committed")
+    archive = ["git", "archive", "HEAD", "figures", *pages.PAGES]
+    packed = subprocess.run(archive, cwd=root, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=BytesIO(packed)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.parametrize("page", pages.PAGES)
+def test_a_page_says_what_the_committed_tables_and_records_say(page, told):
+    text = (told / page).read_text(encoding="utf-8")
+    between = text.split(pages.MARKS[0])[1].split(pages.MARKS[1])[0]
+    said = pages.PAGES[page](pages.TOLD, told / "figures")
+    assert between.strip() == said, "write it anew: python -m sea.pages"
+
+
+@pytest.fixture
+def toys(tmp_path):
+    """A folder of tables as a run leaves it: two models; Obs. 3 and 4 at two settings, where Obs. 4 has two words."""
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    rows = [
+        ("Obs. 3", "as logged", 10.0, 0.5, HOLDS),
+        ("Obs. 3", "as released", 10.0, 0.5, HOLDS),
+        ("Obs. 4", "as released", -15.5, 0.5, CONTRADICTED),
+        ("Obs. 4", "as logged", np.nan, np.nan, UNTESTED + " (no run)"),  # says nothing, and is left out
+        ("Obs. 4", "chosen on validation", 13.0, 0.5, HOLDS),
+    ]
+    own = pd.DataFrame(rows, columns=["claim", "settings", "percent", "percent ±", "word"]).set_index("claim")
+    pd.concat([theory.claims(), own]).rename_axis("claim").to_csv(folder / "claims.csv")
+    recall = pd.DataFrame({METRIC: [0.25, 0.125], f"{METRIC} ±": [0.0625, np.nan]}, index=["SEA", "BPR"])
+    recall.to_csv(folder / "comparison_test.csv")
+    gaps = [
+        ("as released", "distancing, added to alignment", 10.0, 1.0, 2.5, HOLDS),
+        ("as released", "alignment, added to distancing", np.nan, np.nan, np.nan, UNTESTED + " (no run of SEA)"),
+        ("as logged", "distancing, added to alignment", -1.44, 2.0, 2.76, UNCLEAR),
+    ]
+    columns = ["settings", "gap", "percent", "percent ±", "detectable, %", "word"]
+    pd.DataFrame(gaps, columns=columns).to_csv(folder / "ablation_gaps.csv", index=False)
+    return tmp_path
+
+
+def test_what_a_module_adds_is_told_with_what_would_have_been_seen(toys):
+    of_both = pages.results(["toys"], toys).split("\n\n")[2].splitlines()[2:]
+    club, sim = "| distancing (CLUB), added to alignment |", "| alignment (SoloSim), added to distancing |"
+    assert of_both == [
+        f"{club} as released | holds (+10.0 ± 1.0 %) |",
+        f"{club} as logged | can't tell (-1.4 ± 2.0 %); 2.8 % would have been seen |",
+        f"{sim} as released | not tested (no run of SEA) |",
+    ]
+    (alone,) = pages.readme(["toys"], toys).split("\n\n")[3].splitlines()[2:]  # the last table has one row
+    assert alone == f"{club} holds (+10.0 ± 1.0 %) |"
+
+
+def test_the_cells_of_the_results_are_those_of_the_tables(toys):
+    text = pages.results(["toys"], toys)
+    assert "as logged: holds (+10.0 ± " in text and "<br>as released: holds (+10.0 ± " in text
+    assert "| SEA | 0.250 ± 0.062 | 0.1033 |" in text
+    assert "| BPR |  | 0.0575 |" in text  # one run has no interval, and is no result
+
+
+def test_the_readme_tells_the_chosen_settings_or_the_released_and_where_others_have_another_word(toys):
+    by_word, of_any, of_toys, _ = pages.readme(["toys"], toys).split("\n\n")
+    assert by_word == "- **toys**: *holds* Obs. 3, Obs. 4."
+    lines = {line.split("**")[1]: line for line in (of_any + of_toys).splitlines() if "**" in line}
+    assert list(lines) == list(verdicts.SAYS)
+    assert re.search(r"\| holds; 100,000 .* \| \[notebook&nbsp;2\]", lines["Theorem 1"])
+    look = re.escape("[notebook&nbsp;9](notebooks/09_ablation.ipynb)")
+    assert re.search(rf"\| holds \(\+10\.0 ± [0-9.]+ %\) \| {look} \|$", lines["Obs. 3"])
+    assert re.search(r"\| holds \(\+[0-9. ±]+ %\)<br>as released: contradicted here \| \[", lines["Obs. 4"])
+    assert "(+3.1 % on Baby) |  | [notebook&nbsp;8]" in lines["Obs. 1"]  # which these tables don't have
+
+
+def test_published_runs_and_their_hours_are_those_that_pandas_reads_from_the_store(toys):
+    rows = {row.split(" | ")[0][2:]: row for row in pages.results(["toys"], toys).splitlines()}
+    for folder in (path for path in RECORDS.iterdir() if path.is_dir()):
+        files = sorted(file for file in folder.glob("*.jsonl.gz") if not file.name.startswith("users"))
+        each = {file.name.split(".")[0]: pd.read_json(file, lines=True) for file in files}
+        runs = pd.concat(each.values())
+        hours = (runs.groupby("device")["seconds"].sum() / 3600).reindex(["cpu", "cuda"], fill_value=0)
+        models = ", ".join(f"{name} {len(found)}" for name, found in each.items())
+        assert (
+            rows[folder.name]
+            == f"| {folder.name} | {len(runs)} | {hours['cpu']:.1f} | {hours['cuda']:.1f} | {models} |"
+        )
+
+
+def test_of_more_trainings_than_planned_only_the_planned_ones_count():
+    run = object()
+    some = Study({"SEA": [run] * 2, "w/o All": [run] * 2, "w/o Alignment": [run] * 12, "w/o Distancing": []}, {}, 5)
+    none = Study({"SEA": []}, {}, planned=5)
+    assert pages._progress({"a": {"x": some}, "b": {"x": none, "y": none}}).splitlines()[2:] == [
+        "| x | 9 of 20 | 0 of 5 |",
+        "| y | nothing was searched | 0 of 5 |",
+    ]
+
+
+def test_the_paper_profile_plans_five_trainings_of_everything_that_the_claims_name():
+    found = pages.planned("a set without published runs")
+    numbers = {purpose: len(s.records) * s.planned for purpose, s in found.items()}
+    assert not any(runs for s in found.values() for runs in s.records.values())
+    assert numbers.pop("all models") == 5 * (18 + 4)
+    assert numbers.pop("sensitivity") == 5 * (1 + 3 * 6 + 2)  # released; 6 more values of 3 settings; 2 of q's steps
+    assert numbers.pop("plug-ins, beside plain models and the transform") == 5 * 2 * 3
+    assert sorted(numbers.values()) == [5, 5, 25, 25, 25, 25]  # at two settings: the twin, Figure 3, Table 4
+
+
+def test_only_the_text_between_the_marks_is_rewritten(tmp_path):
+    page, (first, last) = tmp_path / "page.md", pages.MARKS
+    page.write_text(f"before\n\n{first}\n\nold\n\n{last}\n\nafter\n", encoding="utf-8")
+    pages.rewrite(page, "new ±")
+    assert page.read_text(encoding="utf-8") == f"before\n\n{first}\n\nnew ±\n\n{last}\n\nafter\n"
 
 
 def test_the_citation_is_of_this_version_and_of_the_paper():
