@@ -366,37 +366,51 @@ def study(
     """
     if not isinstance(variants, dict):
         variants = {model: (model, {}) for model in variants}
-    models = list(dict.fromkeys(model for model, _ in variants.values()))
-    planned = {model: plan([model], dataset, profile, seeds, device) for model in models}
+    planned = {model: plan([model], dataset, profile, seeds, device) for model, _ in variants.values()}
     if epochs:
         planned = {m: [replace(s, epochs=min(epochs, s.epochs)) for s in found] for m, found in planned.items()}
     tune = CHOSEN in PROFILES[profile]["columns"] if tune is None else tune
-    alone = {name: one for name, one in variants.items() if one[1] and FLEXIBILITY.get(name) == one}
-    tuned = {name: name if name in alone else model for name, (model, _) in variants.items()}
-    first = {model: found[0] for model, found in planned.items()}
-    first |= {name: adjusted(first[model], params) for name, (model, params) in alone.items()}
-    searched = search(first, jobs, root) if tune else {}
-    if root == PUBLISHED and {first[name].model for name in set(first) - set(searched)} & set(counts(dataset)):
-        searched = {}  # tuned models are not set beside others that are not
-    chosen = {name: best(found) for name, found in searched.items()}
+    searched = _searched(variants, planned, dataset, jobs, root) if tune else {}
     start = SEARCH_SEEDS if searched else 0
-    settings = {
-        name: [
-            replace(adjusted(one, chosen.get(tuned[name], {}) | params), seed=one.seed + start)
-            for one in planned[model]
-        ]
-        for name, (model, params) in variants.items()
-        if not searched or tuned[name] in searched
-    }
-    if root == PUBLISHED:
-        records = {
-            name: [record for record in trainings(complete(found[0])) if record.settings.seed >= found[0].seed]
-            for name, found in settings.items()
-        }
-    else:
-        records = obtain(settings, jobs, root)
+    chosen = {name: best(found) for name, found in searched.items()}
+    settings = {}
+    for name, (model, params) in variants.items():
+        of = _search_of(name, variants[name])
+        if not searched or of in searched:
+            final = chosen.get(of, {}) | params
+            settings[name] = [replace(adjusted(one, final), seed=one.seed + start) for one in planned[model]]
+    records = _published(settings) if root == PUBLISHED else obtain(settings, jobs, root)
     number = len(next(iter(planned.values()), []))
     return Study({name: records.get(name, []) for name in variants}, searched, number)
+
+
+def _search_of(name: str, variant: tuple[str, dict]) -> str:
+    """The name of the search that chooses a variant's settings: its own for one of `FLEXIBILITY`, else its model's."""
+    model, params = variant
+    return name if params and FLEXIBILITY.get(name) == variant else model
+
+
+def _searched(
+    variants: Variants, planned: dict[str, list[Settings]], dataset: str, jobs: int, root: str | Path
+) -> dict[str, list[Record]]:
+    """The runs of each search, by its name; of published ones none, if a model that has runs lacks its search."""
+    first = {}
+    for name, (model, params) in variants.items():
+        of = _search_of(name, variants[name])
+        first[of] = planned[model][0] if of == model else adjusted(planned[model][0], params)
+    searched = search(first, jobs, root)
+    lacking = {first[name].model for name in set(first) - set(searched)}
+    if root == PUBLISHED and lacking & set(counts(dataset)):
+        return {}  # tuned models are not set beside others that are not
+    return searched
+
+
+def _published(settings: dict[str, list[Settings]]) -> dict[str, list[Record]]:
+    """By variant, every published run of its settings whose seed is not below its first one's."""
+    return {
+        name: [record for record in trainings(complete(found[0])) if record.settings.seed >= found[0].seed]
+        for name, found in settings.items()
+    }
 
 
 def in_columns(
