@@ -9,7 +9,7 @@ import numpy as np
 
 from sea.data import is_planted
 from sea.data.synthetic import FIRST_WORLD
-from sea.models import MODELS
+from sea.models import MODELS, TRAINED
 from sea.published import trainings
 from sea.records import Record, Settings, complete
 from sea.runs import run_many
@@ -27,6 +27,9 @@ SEARCH_SEEDS, SEARCH_SECONDS = 3, 60
 PLANTED_LR, PLANTED_STEPS = 1e-2, 10
 """On a planted world, whose epochs have 4 batches, a tenth of a small real set's, every model has the one step size
 instead of its published one, and those of its grid are so many times as large. Patience is half of the profile's."""
+PLANTED_RATES = (1e-3, 5e-3)
+"""Step sizes that the search tries there around the best point, for a model whose grid names none: with `PLANTED_LR`
+these are the three of SEA's grid."""
 
 
 def grid(model: str) -> list[dict]:
@@ -56,13 +59,16 @@ def varied(model: str) -> list[str]:
     return list(dict.fromkeys([*_of_grid(model), *MODELS[model].around, "lr"]))
 
 
-def size(model: str) -> int:
+def size(model: str, dataset: str = "") -> int:
     """How many points a model's grid has, with those that are tried around the best one."""
-    return len(grid(model)) + len(_around(model, {}))
+    return len(grid(model)) + len(_around(model, dataset, {}))
 
 
-def _around(model: str, best: dict) -> list[dict]:
-    return [best | {name: value} for name, values in MODELS[model].around.items() for value in values]
+def _around(model: str, dataset: str, best: dict) -> list[dict]:
+    around = MODELS[model].around
+    if is_planted(dataset) and model in TRAINED and "lr" not in _of_grid(model):
+        around = around | {"lr": PLANTED_RATES}
+    return [best | {name: value} for name, values in around.items() for value in values]
 
 
 def points(model: str, dataset: str = "") -> list[dict]:
@@ -72,7 +78,7 @@ def points(model: str, dataset: str = "") -> list[dict]:
     draw has a seed of its own, so that every study tries the same points. What is tried around the best of them counts
     as a part of the budget.
     """
-    found, budget = grid(model), BUDGET - len(_around(model, {}))
+    found, budget = grid(model), BUDGET - len(_around(model, dataset, {}))
     if len(found) > budget:
         published = [_complete(model, point) for point in _published(model)]
         kept = [index for index, point in enumerate(found) if _complete(model, point) in published]
@@ -101,7 +107,7 @@ def search(first: dict[str, Settings], jobs: int, root: str | Path) -> dict[str,
     short = {name: is_planted(first[name].dataset) or median < SEARCH_SECONDS for name, median in seconds.items()}
     seeds = {name: range(SEARCH_SEEDS if is_short else 1) for name, is_short in short.items()}
     found = _tried(first, {name: tries[name] for name in seeds}, seeds, jobs, root)
-    near = {name: _around(first[name].model, best(records)) for name, records in found.items()}
+    near = {name: _around(first[name].model, first[name].dataset, best(records)) for name, records in found.items()}
     more = _tried(first, near, seeds, jobs, root)
     asked = {name: (len(tries[name]) + len(near[name])) * len(seeds[name]) for name in found}
     return {name: records + more[name] for name, records in found.items() if len(records + more[name]) == asked[name]}

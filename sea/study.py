@@ -319,7 +319,7 @@ class Study:
             diverged = sum(record.stopped == "diverged" for record in distinct)
             values = {n: v if isinstance(v, str) else f"{v:g}" for n, v in point_of(final[0]).items()}
             selected = ", ".join(f"{name} {value}" for name, value in values.items())
-            search_of = f"{tried} of {size(model)}", len(searched) // tried
+            search_of = f"{tried} of {size(model, self.dataset)}", len(searched) // tried
             rows[model] = [*search_of, len(distinct), diverged, epochs, hours, selected]
         columns = ["grid points", "seeds per point", "trainings", "diverged", "epochs", "hours", "settings"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")

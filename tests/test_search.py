@@ -11,7 +11,7 @@ import pytest
 
 from sea import search as searches
 from sea import study as studies
-from sea.models import MODELS
+from sea.models import MODELS, TRAINED
 from sea.records import Settings, complete
 from sea.search import BUDGET, best, grid, points
 from sea.study import PROFILES, study
@@ -121,6 +121,22 @@ def test_values_around_the_best_point_are_tried_last(monkeypatch):
     near = asked[-1]
     assert [one.params["tau"] for one in near] == [0.1, 0.5] * 3
     assert {one.params["alpha"] for one in near} == {0.6}
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_every_model_has_several_step_sizes_on_planted_worlds_within_the_budget(model, monkeypatch):
+    """Where its authors name none, those of SEA: 1e-4, 5e-4 and 1e-3 there, ten times as much on a planted world."""
+
+    def trained(settings, root, jobs):
+        stubs = [vars(records_of([0.1], model=model)[0]) for _ in settings]
+        return [SimpleNamespace(**stub | {"settings": one}) for stub, one in zip(stubs, settings)]
+
+    monkeypatch.setattr(searches, "run_many", trained)
+    first = Settings(model, "planted", params=MODELS[model].settings(), lr=1e-2)
+    tried = [record.settings for record in searches.search({model: first}, 1, "")[model]]
+    rates, named = {one.lr for one in tried}, MODELS[model].grid.get("lr", (1e-4, 5e-4, 1e-3))
+    assert len(rates) > 1 and all(min(abs(rate - 10 * one) for one in named) < 1e-9 for rate in rates)
+    assert len(tried) <= BUDGET * 3
 
 
 @pytest.mark.parametrize("model", MODELS)

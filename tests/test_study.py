@@ -177,7 +177,7 @@ def test_the_share_of_batches_in_which_a_term_is_active(root):
 
 def test_columns_are_the_released_the_logged_and_the_chosen_settings(root, monkeypatch):
     monkeypatch.setitem(studies.PROFILES, "tiny", PROFILES["paper"] | {"epochs": 1, "seeds": 1})
-    monkeypatch.setattr(MODELS["SEA"], "grid", {"beta": (0.006, 0.5)})
+    monkeypatch.setattr(MODELS["SEA"], "grid", {"beta": (0.006, 0.5), "lr": (1e-4,)})
     monkeypatch.setattr(MODELS["SEA"], "published", ())
     monkeypatch.setattr(MODELS["SEA"], "around", {"tau": (0.3,)})
     few = {"SEA": ("SEA", {"q_steps": 1})}
