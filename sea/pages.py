@@ -188,15 +188,18 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 def planned(dataset: str) -> dict[str, Study]:
     """What the *paper* profile trains on a dataset, its searches left out: by purpose, the runs that are published."""
     options = {"dataset": dataset, "profile": "paper", "root": PUBLISHED}
-    by_settings = {
+    found = {}
+    for purpose, variants in {"all models": [*TRAINED, *SIMPLE], "plain, transform, plug-in": with_control()}.items():
+        chosen = study(variants, **options)
+        found[f"{purpose}, documented settings"] = study(variants, tune=False, **options)
+        found |= {f"{purpose}, {CHOSEN}": chosen} if chosen.searched else {}
+    of_sea = {
         "SEA without a module, or CLUB unclamped": ABLATION,
         "Table 4's combinations, the orthogonal one": FLEXIBILITY,
         "SEA with β = 0": {name: one for name, one in TWINS.items() if name == "β = 0"},
     }
-    found = {"all models": study([*TRAINED, *SIMPLE], tune=False, **options)}
-    for purpose, variants in by_settings.items():
+    for purpose, variants in of_sea.items():
         found |= {f"{purpose}, {settings}": s for settings, s in in_columns(variants, **options).items()}
-    found["plug-ins, beside plain models and the transform"] = study(with_control(), tune=False, **options)
     return found | {"sensitivity": study(sweep(), tune=False, **options)}
 
 

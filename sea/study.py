@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,9 @@ at which SEA's variants are judged. Where `CHOSEN` is among them, each model's g
 
 SAMPLE_USERS = 200
 """How many users `sample` keeps."""
+
+WORLDS = 10
+"""On how many planted worlds each variant is published, at least."""
 
 METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
 
@@ -156,7 +159,7 @@ class Study:
         records: by variant, one for each seed; on planted worlds, for each world.
         searched: by model, or variant of `FLEXIBILITY`, the runs of its search; empty where nothing was tuned.
         planned: how many trainings of each variant were to be made, on planted worlds as many worlds. With fewer
-            nothing is decided.
+            in an estimate nothing is decided.
     """
 
     records: dict[str, list[Record]]
@@ -186,11 +189,11 @@ class Study:
         if lacking := self._lacking(weights):
             return statistics.missing(lacking)
         if self._worlds(weights):
-            found = statistics.by_world(weights, {name: self._means(name, metric, split) for name in weights})
-        else:
-            self._refuse_two_sets(weights)
-            found = statistics.crossed(weights, {name: self._values(name, metric, split) for name in weights})
-        return self._checked(weights, found)
+            means = {name: self._means(name, metric, split) for name in weights}
+            return self._checked(weights, statistics.by_world(weights, means), _common(means))
+        self._refuse_two_sets(weights)
+        values = {name: self._values(name, metric, split) for name in weights}
+        return self._checked(weights, statistics.crossed(weights, values), _each(values))
 
     def _lacking(self, names: Iterable[str]) -> str:
         """The first of these variants without a result, in words; "" if each has one."""
@@ -204,10 +207,13 @@ class Study:
         if len(sets) > 1:
             raise ValueError(f"'records' needs runs on one dataset in 'Study' (got {', '.join(sorted(sets))})")
 
-    def _checked(self, names: Iterable[str], estimate: Estimate) -> Estimate:
-        """The estimate, without a word where a training did not end by itself; undecided where some are missing."""
-        counts = {name: len(_with_result(self.records[name])) for name in names}
-        few = [f"{count} of {self.planned} trainings of {n}" for n, count in counts.items() if count < self.planned]
+    def _checked(self, names: Iterable[str], estimate: Estimate, counts: Mapping[str, int]) -> Estimate:
+        """The estimate, without a word where a training did not end by itself; undecided where some are missing.
+
+        Args:
+            counts: how many of what entered the estimate.
+        """
+        few = [f"{count} of {self.planned} {what}" for what, count in counts.items() if count < self.planned]
         if few:
             estimate = replace(estimate, few=few[0])
         cut = [(name, r.stopped) for name in names for r in self.records[name] if r.stopped not in BY_ITSELF]
@@ -257,12 +263,12 @@ class Study:
             if not measured:
                 return statistics.missing(f"{name} is not measured on any run of {variant}")
         if self._worlds(weights):
-            return self._checked(weights, statistics.by_world(weights, values))
+            return self._checked(weights, statistics.by_world(weights, values), _common(values))
         (first, up), (second, down) = weights.items()
         if (up, down) != (1, -1):
             raise ValueError(f"'weights' needs to be a difference, 1 and -1, in 'measured' (got {dict(weights)!r})")
         lists = [list(values[v].values()) for v in (first, second)]
-        return self._checked(weights, statistics.groups(*lists, runs=sum(map(len, lists))))
+        return self._checked(weights, statistics.groups(*lists, runs=sum(map(len, lists))), _each(values))
 
     def _measures(self, variant: str, name: str, compute: Callable[[Record], object], part: str) -> dict[int, float]:
         """By seed; published runs that nobody measured are left out."""
@@ -334,6 +340,16 @@ def _with_result(records: list[Record]) -> list[Record]:
     return [record for record in records if record.metrics]
 
 
+def _common(values: Mapping[str, Mapping[int, float]]) -> dict[str, int]:
+    """How many worlds all variants have: those are paired, and no other enters an estimate."""
+    return {"worlds": len(set.intersection(*map(set, values.values())))}
+
+
+def _each(values: Mapping[str, Sized]) -> dict[str, int]:
+    """How many trainings each variant has."""
+    return {f"trainings of {name}": len(found) for name, found in values.items()}
+
+
 def study(
     variants: Iterable[str] | Variants,
     dataset: str,
@@ -381,6 +397,8 @@ def study(
             settings[name] = [replace(adjusted(one, final), seed=one.seed + start) for one in planned[model]]
     records = _published(settings) if root == PUBLISHED else obtain(settings, jobs, root)
     number = len(next(iter(planned.values()), []))
+    if root == PUBLISHED and is_planted(dataset):
+        number = max(number, WORLDS)
     return Study({name: records.get(name, []) for name in variants}, searched, number)
 
 

@@ -14,6 +14,8 @@ from sea.study import CHOSEN, FLEXIBILITY, GENERALIZATION, INACTIVE, LOGGED, REL
 from sea.train import MONITOR
 
 FIGURES = DATA.parent / "figures"
+ACTING = 1e-3
+"""Where a plug-in's only way to the ranking is a term of less than this share of BPR's, its effect was not tested."""
 SEPARATING, ALIGNING = ("MICRO", "PAMD", "MGCN"), ("MMGCN", "MMSSL", "BM3")
 """Obs. 2's methods that distinguish the generic and the unique, and its methods that don't, as the paper names them."""
 
@@ -153,7 +155,8 @@ def rise_and_fall(s: Study, parameter: str, metric: str = MONITOR) -> dict[str, 
 def plugged_in(s: Study, pairs: Mapping[str, str] = GENERALIZATION, metric: str = MONITOR) -> dict[str, Estimate]:
     """Con. 1: each model with the plug-in above the same without.
 
-    A model that ranks worse than `Popular` has learned next to nothing, so that what improves on it says nothing.
+    A model that ranks worse than `Popular` has learned next to nothing, so that what improves on it says nothing. And a
+    plug-in that reaches the ranking through a term of next to no size has not been tried, see `ACTING`.
 
     Args:
         pairs: by the name of the variant without, the one with the plug-in.
@@ -162,9 +165,23 @@ def plugged_in(s: Study, pairs: Mapping[str, str] = GENERALIZATION, metric: str 
     for plain, plugged in pairs.items():
         if {plain, plugged} <= set(s.records):
             one = s.estimate({plugged: 1, plain: -1}, metric)
-            below = bool(s.records.get("Popular")) and s.estimate({"Popular": 1, plain: -1}, metric).difference > 0
-            found[f"{plugged} - {plain}"] = statistics.untested(one, f"{plain} is below Popular") if below else one
+            reason = _below_popular(s, plain, metric) or _cannot_act(s, plugged)
+            found[f"{plugged} - {plain}"] = statistics.untested(one, reason) if reason and not one.untested else one
     return found
+
+
+def _below_popular(s: Study, plain: str, metric: str) -> str:
+    below = bool(s.records.get("Popular")) and s.estimate({"Popular": 1, plain: -1}, metric).difference > 0
+    return f"{plain} is below Popular" if below else ""
+
+
+def _cannot_act(s: Study, plugged: str) -> str:
+    """Why a plug-in on FREEDOM can't act: the size of λ's term beside BPR's, the mean at the kept epochs."""
+    kept = [record.history[record.best_epoch] for record in s.records[plugged] if record.metrics]
+    shares = [abs(epoch["loss/content"]) / epoch["loss/rec"] for epoch in kept if "loss/content" in epoch]
+    if not shares or sum(shares) / len(shares) >= ACTING:
+        return ""
+    return f"{plugged} acts through a term of {sum(shares) / len(shares):.3%} of BPR's"
 
 
 def combined(s: Study, combinations: Iterable[str], metric: str = MONITOR) -> dict[str, dict[str, Estimate]]:

@@ -227,9 +227,9 @@ def test_the_paper_profile_plans_five_trainings_of_everything_that_the_claims_na
     found = pages.planned("a set without published runs")
     numbers = {purpose: len(s.records) * s.planned for purpose, s in found.items()}
     assert not any(runs for s in found.values() for runs in s.records.values())
-    assert numbers.pop("all models") == 5 * (18 + 4)
+    assert numbers.pop("all models, documented settings") == 5 * (18 + 4)
     assert numbers.pop("sensitivity") == 5 * (1 + 3 * 6 + 2)  # released; 6 more values of 3 settings; 2 of q's steps
-    assert numbers.pop("plug-ins, beside plain models and the transform") == 5 * 2 * 3
+    assert numbers.pop("plain, transform, plug-in, documented settings") == 5 * 2 * 3
     assert sorted(numbers.values()) == [5, 5, 25, 25, 25, 25]  # at two settings: the twin, Figure 3, Table 4
 
 

@@ -143,9 +143,29 @@ def test_fewer_trainings_than_planned_decide_nothing(root, three):
     assert s.estimate({"a": 1, "b": -1}).few == ""
     fewer = studies.Study({"a": whole, "b": worse[:2]}, {}, planned=3)
     one = fewer.estimate({"a": 1, "b": -1})
-    assert one.row()["word"] == "can't tell, 2 of 3 trainings of b"
+    assert one.row()["word"] == "can't tell, 2 of 3 worlds"
     assert fewer.measured({"a": 1, "b": -1}, "recall", lambda r: r.metrics["test"][METRIC]).few == one.few
     assert three.planned == 3
+
+
+def test_what_enters_no_estimate_does_not_count_as_a_training(three, monkeypatch):
+    """Three worlds of each, and two that both have; five trainings of each on one set, and two that were measured."""
+    gap = {"a": 1, "b": -1}
+    worlds = [replace(r, stopped="patience") for r in three.records["BPR"]]
+    later = [replace(r, settings=replace(r.settings, seed=r.settings.seed + 1)) for r in worlds]
+    paired = studies.Study({"a": worlds, "b": later}, {}, planned=3)
+    assert paired.estimate(gap).few == paired.measured(gap, "seed", lambda r: r.settings.seed).few == "2 of 3 worlds"
+    own = [replace(r, settings=replace(r.settings, dataset="own"), checksum="same") for r in worlds]
+    of_one_set = studies.Study({"a": own, "b": own}, {}, planned=3)
+
+    def measured_twice(record, name, compute):
+        if record is own[2]:
+            raise studies.NotPublished("nobody measured it")
+        return record.settings.seed
+
+    monkeypatch.setattr(studies, "measure", measured_twice)
+    assert of_one_set.estimate(gap).few == ""
+    assert of_one_set.measured(gap, "seed", measured_twice).few == "2 of 3 trainings of a"
 
 
 def test_two_splits_of_one_name_are_not_compared(root, tmp_path):

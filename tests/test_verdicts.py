@@ -170,6 +170,18 @@ def test_a_plug_in_for_a_model_that_learned_nothing_is_not_tested():
     assert verdicts.plugged_in(s)["VBPR+SEA - VBPR"].word == HOLDS
 
 
+def test_a_plug_in_whose_way_to_the_ranking_is_next_to_nothing_is_not_tested():
+    """FREEDOM's content term at λ = 1e-5 and 1e-2, beside a BPR of .2."""
+    for content, word in ((0.8e-5, UNTESTED), (0.8e-2, HOLDS)):
+        s = Study(
+            {n: records(x, n, seed=k) for k, (n, x) in enumerate({"FREEDOM": 0.2, "FREEDOM+SEA": 0.25}.items())}, {}
+        )
+        for record in s.records["FREEDOM+SEA"]:
+            record.history[0] |= {"loss/rec": 0.2, "loss/content": content}
+        (one,) = verdicts.plugged_in(s).values()
+        assert one.word == word and ("0.004% of BPR's" in one.untested) == (word == UNTESTED)
+
+
 def test_con_3_is_not_tested_where_club_is_at_rest():
     levels = {"SEAa": 0.25, "SoloSim + orthogonal": 0.2}
     for share, word in ((0.05, UNTESTED), (0.2, HOLDS)):
