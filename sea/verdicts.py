@@ -1,5 +1,6 @@
 """The paper's claims as differences that have to be above zero, and what came out, in the words of `sea.statistics`."""
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -53,7 +54,7 @@ LOOK = {
     "Con. 1": "11_generalization",
     "Con. 2": "16_claims",
     "Con. 3, results": "12_flexibility",
-    "Con. 3, parts": "14_tsne",
+    "Con. 3, parts": "12_flexibility",
 }
 """The notebook that measures each claim."""
 
@@ -253,6 +254,10 @@ def table(
         columns: by settings, the variants of the ablation and of the four combinations.
         swept: the variants of `sea.study.sweep`.
         parts: by settings, the estimates of what CLUB does to the parts.
+
+    Returns:
+        A row for each claim and setting. "CLUB active, %" is the share of SEA's batches in which its estimate was above
+        zero.
     """
     best = list(compared.values())[-1]
     rows = [judge("Obs. 2", separating(best))] if set(SEPARATING + ALIGNING) <= set(best.records) else []
@@ -273,6 +278,8 @@ def table(
         rows.append(judge("Con. 1", plugs))
     order = list(SAYS)
     found = pd.DataFrame(rows)
+    active = {settings: 100 * s.active("SEA") if s.records.get("SEA") else math.nan for settings, s in columns.items()}
+    found["CLUB active, %"] = found["settings"].map(active)
     return found.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").set_index("claim")
 
 
@@ -350,6 +357,27 @@ def parts(s: Study) -> dict[str, Estimate]:
         told = "rise of the separation, with CLUB against β = 0"
         found[told] = s.measured(rise, "composition", parts_of.composition, "separation")
     return {told: if_active(s, "with CLUB", one) for told, one in found.items()}
+
+
+def changes_of_parts(s: Study) -> dict[str, dict[str, Estimate]]:
+    """What CLUB does to the parts by every measure of them: with CLUB, minus the same training with β = 0.
+
+    By kind: "information" that a modality's two parts share, in nats, which the paper needs to fall; on planted
+    worlds "factors", the separation and the shares of a part's variance; and test "recall" as trained and with a half
+    of the transformed features the same for all items.
+    """
+    change = {"with CLUB": 1, "β = 0": -1}
+    asked = {"information": ("shared information", parts_of.shared, parts_of.INFORMATION)}
+    if is_planted(s.dataset):
+        asked["factors"] = ("composition", parts_of.composition, parts_of.FACTORS)
+    asked["recall"] = ("without a half", parts_of.without, parts_of.HALVES)
+    return {
+        kind: {
+            label: if_active(s, "with CLUB", s.measured(change, measure, compute, entry))
+            for label, entry in entries.items()
+        }
+        for kind, (measure, compute, entries) in asked.items()
+    }
 
 
 def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:

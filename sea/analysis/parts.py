@@ -8,6 +8,31 @@ from sea.records import Record
 from sea.train import MONITOR
 
 COMPONENTS = (2, 4, 8, 16)
+INFORMATION = {
+    "InfoNCE, lower bound, 4 components": "lower",
+    "nearest neighbours, 4 components": "knn",
+    "CLUB with a fresh q, 4 components": "upper",
+    **{f"as if Gaussian, {count} components": f"{count} components" for count in COMPONENTS},
+}
+"""Entries of `shared`, in words."""
+FACTORS = {"separation": "separation"} | {
+    f"{m}: {factor} in {part} part": f"{m}: {factor} in {part} part"
+    for m in ("image", "text")
+    for factor, part in (
+        ("generic", "generic"),
+        ("own unique", "unique"),
+        ("generic", "unique"),
+        ("own unique", "generic"),
+    )
+}
+"""Entries of `composition`: the separation, and the shares that it is made of."""
+HALVES = {
+    "as trained": "whole",
+    "without the generic half": "generic",
+    "without the unique half": "unique",
+    "without both": "both",
+}
+"""Entries of `without`, in words."""
 
 
 def composition(record: Record) -> dict[str, float]:
