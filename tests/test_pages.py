@@ -240,6 +240,35 @@ def test_only_the_text_between_the_marks_is_rewritten(tmp_path):
     assert page.read_text(encoding="utf-8") == f"before\n\n{first}\n\nnew ±\n\n{last}\n\nafter\n"
 
 
+def test_what_the_pages_say_of_club_in_words_is_what_the_tables_say(told):
+    """The sentences below *does it help?* in the README, and those of docs/results.md on the row of the parts."""
+
+    def table(name):
+        return pd.read_csv(told / "figures" / name)
+
+    active, pull = "distancing active, share of batches", "distance, gradient / BPR's"
+    terms = {name: table(f"{name}/ablation_terms.csv") for name in ("baby", "planted", "ml100k")}
+    of_sea = {name: one[one["variant"] == "SEA"] for name, one in terms.items()}
+    assert (of_sea["baby"][active] < 0.1).all() and (of_sea["planted"][active] > 0.9).all()
+    assert (of_sea["ml100k"][pull].dropna() < 0.01).all()
+    for name in ("planted", "ml100k"):
+        gaps = table(f"{name}/ablation_gaps.csv")
+        words = gaps[gaps["gap"] == "distancing, added to alignment"]["word"]
+        assert words.str.startswith((UNCLEAR, UNTESTED)).all()
+    parts = table("planted/flexibility_parts.csv")
+    words = parts.pivot_table("word", "with CLUB minus without", "settings", aggfunc="first")
+    for count, word in ((2, "up"), (8, "down"), (16, "down")):
+        assert set(words.loc[f"as if Gaussian, {count} components"]) == {word}
+    assert set(words.loc["nearest neighbours, 4 components"]) == {"down"}
+    assert words.loc["InfoNCE, lower bound, 4 components"].eq("down").sum() == 2
+    assert set(words.loc["CLUB with a fresh q, 4 components"]) == {UNCLEAR}
+    assert words.loc["separation"].eq("up").to_dict() == {s: s == "as logged" for s in words.columns}
+    for modality in ("image", "text"):
+        assert words.loc[f"{modality}: generic in generic part", "as logged"] == "up"
+        assert words.loc[f"{modality}: own unique in unique part", "as logged"] == "down"
+    assert set(words.loc["without the generic half"]) == {"down"}
+
+
 def test_the_citation_is_of_this_version_and_of_the_paper():
     """The keys that the schema of CFF 1.2.0 requires, and the facts behind them."""
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
