@@ -12,12 +12,15 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import untimed
+from scipy import stats
 
 from sea import manage, published, records
 from sea.data import load
@@ -278,6 +281,46 @@ def test_the_four_lines_of_the_readme_say_what_the_record_says(trained, tmp_path
     record = next(record for record in trained if record.key == found["run"].key)
     assert abs(found["recall"] - record.metrics["test"]["recall@20"]) < 1e-12
     assert abs(found["recall"] - record.ranking("test").recall(20).mean()) < 1e-12
+
+
+def committed(path):
+    """A file of the last commit, where tables and runs belong together; without git, the file itself."""
+    root = Path(__file__).parents[1]
+    shown = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=root, capture_output=True)
+    return BytesIO((root / path).read_bytes() if shown.returncode else shown.stdout)
+
+
+def test_committed_numbers_follow_from_the_committed_runs_alone():
+    """Two means, and a difference with its interval: by pandas, and by the formula of a crossed design written anew."""
+    keys = [line.split(": ")[1] for line in json.load(committed("figures/ml100k/comparison_leads.json"))["runs"]]
+    stored = {
+        name: pd.read_json(committed(f"data/records/ml100k/{name}.jsonl.gz"), lines=True, compression="gzip")
+        for name in ("SEA", "MMSSL", "users")
+    }
+    users = stored["users"].query("split == 'test'")
+
+    def recalls(model):
+        runs = stored[model][stored[model]["key"].isin(keys)].merge(users, on="checksum")
+        hits = [[number.bit_count() for number in run["test"]] for run in runs["hits"]]
+        return np.array(hits) / np.stack(runs["targets"])
+
+    means = pd.read_csv(committed("figures/ml100k/comparison_test.csv"), index_col="model")["recall@20"]
+    lead = pd.read_csv(committed("figures/ml100k/comparison_leads.csv"), index_col=["metric", "pair"])
+    lead = lead.loc["recall@20", "SEA - MMSSL"]
+    both = sea, mmssl = recalls("SEA"), recalls("MMSSL")
+    assert (sea.mean(), mmssl.mean()) == pytest.approx((means["SEA"], means["MMSSL"]), rel=1e-6)
+
+    n = sea.shape[1]
+    parts = [(np.var(sea.mean(0) - mmssl.mean(0), ddof=1) / n, n - 1)]
+    parts += [(np.var(x.mean(1), ddof=1) / len(x), len(x) - 1) for x in both]
+    alone = parts[0][0], parts[1][0] + parts[2][0]
+    for x in both:
+        rest, df = x - x.mean(1)[:, None] - x.mean(0) + x.mean(), (len(x) - 1) * (n - 1)
+        parts.append((-np.sum(rest**2) / df / x.size, df))
+    variance = max(*alone, sum(part for part, _ in parts))
+    half = stats.t.ppf(0.975, variance**2 / sum(part**2 / df for part, df in parts)) * np.sqrt(variance)
+    assert lead["runs"] == len(sea) + len(mmssl)
+    assert (sea.mean() - mmssl.mean(), half) == pytest.approx((lead["difference"], lead["±"]), rel=1e-6)
 
 
 def test_a_run_on_baby_takes_less_than_40_kilobytes(trained, tmp_path):

@@ -99,6 +99,18 @@ def test_users_are_paired_and_seeds_are_not():
     assert crossed(weights, mixed).error > 2 * crossed(weights, values).error
 
 
+def test_seeds_alone_do_not_decide_where_the_users_can_t_tell():
+    """The rule before took the interval over seeds in one notebook, and the wider one of both in another: two words."""
+    gains, trainings = np.array([0.09, -0.06, 0.07, -0.05, 0.06, -0.04]), np.array([[-0.001], [0.0], [0.001]])
+    values = {"a": 0.3 + gains + trainings, "b": np.full((3, 6), 0.3) + trainings}
+    over_seeds = stats.ttest_ind(*(x.mean(1) for x in values.values())).confidence_interval(0.95)
+    over_users = stats.ttest_rel(*(x.mean(0) for x in values.values())).confidence_interval(0.95)
+    assert over_users.low < 0 < over_seeds.low
+    found = crossed({"a": 1, "b": -1}, values)
+    assert found.word == UNCLEAR
+    assert found.error == pytest.approx(np.hypot(stats.sem(gains), np.sqrt(2) * stats.sem(trainings[:, 0])))
+
+
 def test_worlds_are_paired_as_scipy_pairs_them():
     rng = np.random.default_rng(6)
     a, b = rng.normal(0.3, 0.05, (2, 12))
@@ -139,6 +151,19 @@ def estimate(difference, error=0.01, df=20, reference=0.3, untested="", few=""):
 )
 def test_words_worked_by_hand(difference, error, expected):
     assert estimate(difference, error).word == expected
+
+
+@pytest.mark.parametrize(("spread", "expected"), [(0.0040, SAME), (0.0042, UNCLEAR), (0.02, UNCLEAR)])
+def test_a_difference_that_was_not_seen_is_no_proof_that_there_is_none(spread, expected):
+    """All three intervals include zero; the 90 % intervals of the last two leave the margin of .003."""
+    each = 0.0005 + spread * np.array([-1, 1] * 5)
+    margin = statistics.MARGIN * 0.3
+    below = stats.ttest_1samp(each, margin, alternative="less").pvalue
+    above = stats.ttest_1samp(each, -margin, alternative="greater").pvalue
+    assert stats.ttest_1samp(each, 0).pvalue > 0.05
+    assert (max(below, above) < 0.05) == (expected == SAME)
+    found = by_world({"a": 1, "b": -1}, {"a": dict(enumerate(0.3 + each)), "b": dict.fromkeys(range(10), 0.3)})
+    assert found.word == expected
 
 
 def test_without_runs_there_is_no_word_and_the_reason_is_told():
