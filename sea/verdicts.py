@@ -298,7 +298,8 @@ def lines(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
 
 
 def side_by_side(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """What came out of each claim on each dataset, in words and with its effect; "" where nothing was asked.
+    """What came out of each claim on each dataset: the word, the effect, the smallest difference that would have been
+    seen, and the number of trainings; "" where nothing was asked.
 
     Args:
         tables: by dataset, as `table` makes them.
@@ -307,7 +308,7 @@ def side_by_side(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         A row for each claim and setting, a column for each dataset.
     """
     columns = {
-        name: {(row["claim"], row["settings"]): outcome(row) for row in found.reset_index().to_dict("records")}
+        name: {(row["claim"], row["settings"]): _in_full(row) for row in found.reset_index().to_dict("records")}
         for name, found in tables.items()
     }
     rows = [pair for pair in lines(tables) if any(pair in column for column in columns.values())]
@@ -319,6 +320,11 @@ def outcome(row: Mapping[str, object]) -> str:
     """A row's word, and its effect where there is an interval."""
     effect = f" ({row['percent']:+.1f} ± {row['percent ±']:.1f} %)" if row["percent ±"] >= 0 else ""
     return f"{row['word']}{effect}"
+
+
+def _in_full(row: Mapping[str, object]) -> str:
+    seen = f", detectable {row['detectable, %']:.1f} %" if row["detectable, %"] >= 0 else ""
+    return f"{outcome(row)}{seen}, {row['runs']:.0f} runs" if row["runs"] else outcome(row)
 
 
 def printed() -> dict[str, float]:

@@ -270,13 +270,20 @@ def test_a_claims_table_comes_back_as_it_was_written(tmp_path):
 
 
 def rows_of(*rows):
-    """A claims table made by hand: claim, settings, percent, half-width, word."""
-    return pd.DataFrame(rows, columns=["claim", "settings", "percent", "percent ±", "word"]).set_index("claim")
+    """A claims table made by hand: claim, settings, percent, half-width, detectable, runs, word."""
+    columns = ["claim", "settings", "percent", "percent ±", "detectable, %", "runs", "word"]
+    return pd.DataFrame(rows, columns=columns).set_index("claim")
 
 
 TABLES = {
-    "a": rows_of(("Con. 1", "", 2.04, 1.0, HOLDS), ("Obs. 1", "as released", -3.0, np.nan, UNTESTED + " (no run)")),
-    "b": rows_of(("Obs. 1", "chosen on validation", 1.0, 2.0, UNCLEAR), ("Obs. 1", "as released", 4.0, 1.0, HOLDS)),
+    "a": rows_of(
+        ("Con. 1", "", 2.04, 1.0, 1.38, 10, HOLDS),
+        ("Obs. 1", "as released", -3.0, np.nan, np.nan, 0, UNTESTED + " (no run)"),
+    ),
+    "b": rows_of(
+        ("Obs. 1", "chosen on validation", 1.0, 2.0, 2.76, 60, UNCLEAR),
+        ("Obs. 1", "as released", 4.0, 1.0, np.nan, 2, HOLDS),
+    ),
 }
 
 
@@ -290,5 +297,6 @@ def test_a_forest_of_two_datasets_has_the_claims_in_the_papers_order_each_with_i
 def test_datasets_side_by_side_say_what_each_table_says_and_nothing_where_it_says_nothing():
     found = verdicts.side_by_side(TABLES)
     assert list(found.index) == [("Obs. 1", "as released"), ("Obs. 1", "chosen on validation"), ("Con. 1", "")]
-    assert list(found["a"]) == ["not tested (no run)", "", "holds (+2.0 ± 1.0 %)"]
-    assert list(found["b"]) == ["holds (+4.0 ± 1.0 %)", "can't tell (+1.0 ± 2.0 %)", ""]
+    assert list(found["a"]) == ["not tested (no run)", "", "holds (+2.0 ± 1.0 %), detectable 1.4 %, 10 runs"]
+    released, chosen = "holds (+4.0 ± 1.0 %), 2 runs", "can't tell (+1.0 ± 2.0 %), detectable 2.8 %, 60 runs"
+    assert list(found["b"]) == [released, chosen, ""]
