@@ -22,7 +22,7 @@ from traitlets.config import JSONFileConfigLoader
 from sea import pages, verdicts
 from sea.analysis import theory
 from sea.published import RECORDS
-from sea.statistics import CONTRADICTED, HOLDS, UNCLEAR, UNTESTED, WORDS
+from sea.statistics import CONTRADICTED, HOLDS, SAME, UNCLEAR, UNTESTED, WORDS
 from sea.study import Study
 
 METRIC = "recall@20"
@@ -269,6 +269,16 @@ def test_what_the_pages_say_of_club_in_words_is_what_the_tables_say(told):
         assert words.loc[f"{modality}: generic in generic part", "as logged"] == "up"
         assert words.loc[f"{modality}: own unique in unique part", "as logged"] == "down"
     assert set(words.loc["without the generic half"]) == {"down"}
+
+
+def test_what_the_pages_say_of_the_plug_in_in_words_is_what_the_table_says(told):
+    table = pd.read_csv(told / "figures" / "planted" / "generalization_differences.csv")
+    words = table[table["metric"] == METRIC].set_index(["model", "what"])["word"]
+    assert words["VBPR", "plug-in over plain"] == words["VBPR", "transform over plain"] == HOLDS
+    assert words["VBPR", "plug-in over transform"] == UNCLEAR
+    assert words["FREEDOM", "plug-in over plain"] == SAME
+    claims = verdicts.load("planted", told / "figures")
+    assert "FREEDOM+SEA acts through a term" in claims.loc["Con. 1", "word"]
 
 
 @pytest.mark.parametrize(("name", "settings"), [("planted", "chosen on validation"), ("ml100k", "as released")])
