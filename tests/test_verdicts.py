@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from sea import reported, statistics, verdicts
-from sea.analysis import theory
+from sea import study as studies
+from sea.analysis import parts, theory
 from sea.statistics import CONTRADICTED, HOLDS, UNCLEAR, UNTESTED
 from sea.study import FLEXIBILITY, SWEEP, Study, sweep
 
@@ -180,6 +181,28 @@ def test_a_plug_in_whose_way_to_the_ranking_is_next_to_nothing_is_not_tested():
             record.history[0] |= {"loss/rec": 0.2, "loss/content": content}
         (one,) = verdicts.plugged_in(s).values()
         assert one.word == word and ("0.004% of BPR's" in one.untested) == (word == UNTESTED)
+
+
+def test_the_parts_are_compared_with_the_same_training_without_club(monkeypatch):
+    """Each measure is 3 with CLUB and 2 without, and .1 more from world to world; shared information has to fall."""
+
+    def measured(record, name, compute):
+        entries = {**parts.INFORMATION, **parts.FACTORS, **parts.HALVES}.values()
+        return dict.fromkeys(entries, (3 if record.settings.beta else 2) + 0.1 * record.settings.seed)
+
+    monkeypatch.setattr(studies, "measure", measured)
+    for dataset, active in (("planted", 1.0), ("planted", 0.05), ("baby", 1.0)):
+        twins = {"with CLUB": records(0.2, active=active), "β = 0": records(0.2, seed=1)}
+        for name, found in twins.items():
+            for r in found:
+                r.dataset, r.settings.dataset, r.settings.beta = dataset, dataset, 0.006 * (name == "with CLUB")
+        s = Study(twins, {})
+        kinds, claim = verdicts.changes_of_parts(s), verdicts.parts(s)
+        assert list(kinds) == ["information", "factors", "recall"][:: 1 if dataset == "planted" else 2]
+        every = [one for of_kind in kinds.values() for one in of_kind.values()]
+        assert [one.difference for one in every] == pytest.approx([1] * len(every))
+        assert [one.difference for one in claim.values()] == pytest.approx([-1, 1][: len(kinds) - 1])
+        assert all(bool(one.untested) == (active < 0.1) for one in (*every, *claim.values()))
 
 
 def test_con_3_is_not_tested_where_club_is_at_rest():

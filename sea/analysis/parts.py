@@ -15,15 +15,9 @@ INFORMATION = {
     **{f"as if Gaussian, {count} components": f"{count} components" for count in COMPONENTS},
 }
 """Entries of `shared`, in words."""
+SHARES = (("generic", "generic"), ("own unique", "unique"), ("generic", "unique"), ("own unique", "generic"))
 FACTORS = {"separation": "separation"} | {
-    f"{m}: {factor} in {part} part": f"{m}: {factor} in {part} part"
-    for m in ("image", "text")
-    for factor, part in (
-        ("generic", "generic"),
-        ("own unique", "unique"),
-        ("generic", "unique"),
-        ("own unique", "generic"),
-    )
+    name: name for m in ("image", "text") for name in (f"{m}: {factor} in {part} part" for factor, part in SHARES)
 }
 """Entries of `composition`: the separation, and the shares that it is made of."""
 HALVES = {
