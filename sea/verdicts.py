@@ -1,6 +1,5 @@
 """The paper's claims as differences that have to be above zero, and what came out, in the words of `sea.statistics`."""
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -180,9 +179,8 @@ def _cannot_act(s: Study, plugged: str) -> str:
     """Why a plug-in on FREEDOM can't act: the size of λ's term beside BPR's, the mean at the kept epochs."""
     kept = [record.history[record.best_epoch] for record in s.records[plugged] if record.metrics]
     shares = [abs(epoch["loss/content"]) / epoch["loss/rec"] for epoch in kept if "loss/content" in epoch]
-    if not shares or sum(shares) / len(shares) >= ACTING:
-        return ""
-    return f"{plugged} acts through a term of {sum(shares) / len(shares):.3%} of BPR's"
+    share = sum(shares) / len(shares) if shares else 1.0
+    return f"{plugged} acts through a term of {share:.3%} of BPR's" if share < ACTING else ""
 
 
 def combined(s: Study, combinations: Iterable[str], metric: str = MONITOR) -> dict[str, dict[str, Estimate]]:
@@ -278,7 +276,7 @@ def table(
         rows.append(judge("Con. 1", plugs))
     order = list(SAYS)
     found = pd.DataFrame(rows)
-    active = {settings: 100 * s.active("SEA") if s.records.get("SEA") else math.nan for settings, s in columns.items()}
+    active = {settings: 100 * s.active("SEA") for settings, s in columns.items()}
     found["CLUB active, %"] = found["settings"].map(active)
     return found.sort_values("claim", key=lambda names: names.map(order.index), kind="stable").set_index("claim")
 

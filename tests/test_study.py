@@ -149,7 +149,7 @@ def test_fewer_trainings_than_planned_decide_nothing(root, three):
 
 
 def test_what_enters_no_estimate_does_not_count_as_a_training(three, monkeypatch):
-    """Three worlds of each, and two that both have; five trainings of each on one set, and two that were measured."""
+    """Three worlds of each, and two that both have; three trainings of each on one set, and two that were measured."""
     gap = {"a": 1, "b": -1}
     worlds = [replace(r, stopped="patience") for r in three.records["BPR"]]
     later = [replace(r, settings=replace(r.settings, seed=r.settings.seed + 1)) for r in worlds]
