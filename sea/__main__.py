@@ -17,6 +17,8 @@ PROFILES = ("quick", "default", "published", "paper")
 ALONE = ("13_efficiency",)  # it measures time, so nothing runs beside it
 FROM_RECORDS = ("00", "08", "09", "10", "11", "12", "16")
 """Notebooks that need neither features nor weights, nor a training of their own."""
+FROM_PLANTED_RECORDS = ("15",)
+"""The same on planted worlds, whose features are made anew, and need no file."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -221,12 +223,14 @@ def _choose_published(options: argparse.Namespace) -> None:
         ValueError: the dataset has no published runs.
     """
     from sea import published
+    from sea.data import is_planted, knocked_out
 
-    known = published.datasets()
+    known = [name for name in published.datasets() if not knocked_out(name)[1]]
     if options.dataset not in known:
         rule = f"--dataset needs to have published runs, as {', '.join(known) or 'no set'} has"
         raise ValueError(f"{rule} (got {options.dataset})")
-    left = [path.stem for path in options.only if path.name[:2] not in FROM_RECORDS]
+    drawn = FROM_RECORDS + (FROM_PLANTED_RECORDS if is_planted(options.dataset) else ())
+    left = [path.stem for path in options.only if path.name[:2] not in drawn]
     options.only = [path for path in options.only if path.stem not in left]
     count = len(published.read(options.dataset))
     print(f"{count} published runs of {options.dataset}.")

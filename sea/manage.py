@@ -205,13 +205,20 @@ def show(options: argparse.Namespace) -> int:
         "seconds": f"{record.seconds:.1f} in all, {record.seconds_per_epoch:.3f} an epoch without evaluation",
         "memory": f"{record.peak_memory / 2**20:.0f} MiB at the peak",
         **{f"ran on: {name}": value for name, value in environment.items()},
-        **{f"measured: {name}": value for name, value in measures(record).items()},
+        **{f"measured: {name}": _told(value) for name, value in measures(record).items()},
     }
     _print_table([[name, str(value)] for name, value in lines.items() if value != ""])
     if record.metrics:
         print(f"\n{pd.DataFrame.from_dict(record.metrics, orient='index').to_string()}")
     print(f"\n{pd.DataFrame(record.history).set_index('epoch').to_string(float_format='{:.4g}'.format)}")
     return 0
+
+
+def _told(measured: object) -> object:
+    """A measure in words: of a list, which may hold a number for each user, only how many there are."""
+    if isinstance(measured, dict):
+        return ", ".join(f"{name} {_told(value)}" for name, value in measured.items())
+    return f"{len(measured)} numbers" if isinstance(measured, list) else measured
 
 
 def publish(options: argparse.Namespace) -> int:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from sea import published, reported, statistics, verdicts
+from sea.data import knocked_out
 from sea.models import SIMPLE, TRAINED
+from sea.records import Record
 from sea.search import PUBLISHED
 from sea.statistics import UNCLEAR, UNTESTED
 from sea.study import (
@@ -217,9 +219,12 @@ def _share(s: Study | None) -> str:
 
 
 def _counts(records: str | Path) -> str:
-    rows = []
+    found: dict[str, list[Record]] = {}
     for name in published.datasets(records):
-        runs = published.read(name, records)
+        plain, replaced, _ = knocked_out(name)
+        found.setdefault(f"{plain}, features replaced" if replaced else plain, []).extend(published.read(name, records))
+    rows = []
+    for name, runs in found.items():
         hours = [sum(r.seconds for r in runs if r.settings.device == kind) / 3600 for kind in ("cpu", "cuda")]
         models = Counter(r.settings.model for r in runs)
         each = ", ".join(f"{model} {n}" for model, n in models.items())

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sea import statistics
 from sea.data import DataError, Dataset, is_planted
-from sea.models import MODELS, TRAINED
+from sea.models import MODELS, READERS, TRAINED
 from sea.published import counts, trainings
 from sea.records import RUNS, NotPublished, Record, Settings, complete, measure
 from sea.search import PLANTED_LR, PUBLISHED, SEARCH_SEEDS, SEED, adjusted, best, obtain, point_of, search, size
@@ -28,6 +28,9 @@ PROFILES = {
 }
 """What a profile sets, the same for every model. `lr` None means each model's published one; `columns` are the settings
 at which SEA's variants are judged. Where `CHOSEN` is among them, each model's grid is searched first."""
+
+KNOCKED_OUT = dict.fromkeys(PROFILES, ("VBPR", "FREEDOM", "SEA", "ContentKNN")) | {"paper": READERS}
+"""By profile, the models that are trained on replaced features."""
 
 SAMPLE_USERS = 200
 """How many users `sample` keeps."""

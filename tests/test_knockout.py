@@ -8,11 +8,11 @@ import torch
 from conftest import dataset_of
 
 from sea import published
-from sea.analysis.knockout import as_record, at_test_time, describe
+from sea.analysis.knockout import at_test_time, describe, ranking_on, trained_copies
 from sea.data import DataError, is_planted, knock_out, load, planted
 from sea.evaluate import Ranking, evaluate
-from sea.models import MODELS
-from sea.records import source
+from sea.models import MODELS, READERS
+from sea.records import NotPublished, source
 from sea.runs import Settings, run
 from sea.search import PLANTED_LR, points
 from sea.study import plan, study
@@ -168,18 +168,29 @@ def of_folder(model, saved, folder, **params):
 )
 def test_at_test_time_frozen_inputs_are_replaced_and_trained_copies_told(model, params, kept, saved, tmp_path):
     record = of_folder(model, saved, tmp_path, **params)
-    whole = at_test_time(record, record.data())
-    assert (whole.ranking.hits == record.ranking().hits).all() and whole.kept == []
-    found = at_test_time(record, load(f"{saved}!image,text=noise"))
-    assert found.kept == kept
-    assert (found.ranking.recommended != whole.ranking.recommended).any()
-    assert (found.ranking.users == whole.ranking.users).all()
-    made = as_record(record, found.ranking)
-    assert (made.ranking().hits == found.ranking.hits).all()
-    assert (made.ranking().values["recall@20"].mean(), found.ranking.mean()) == (
-        made.metrics["test"]["recall@20"],
-        made.metrics["test"],
-    )
+    assert (ranking_on(record, record.data()).hits == record.ranking().hits).all()
+    assert trained_copies(record.settings, "image,text=noise") == kept
+    found = ranking_on(record, load(f"{saved}!image,text=noise"))
+    assert (found.recommended != record.ranking().recommended).any()
+    made = at_test_time(record, "image,text=noise")
+    for name in ("users", "targets", "hits", "recommended"):
+        assert (getattr(made.ranking(), name) == getattr(found, name)).all()
+    assert made.metrics == {"test": found.mean()} and (made.key, made.history) == (record.key, record.history)
+
+
+def test_a_published_run_has_its_ranking_at_test_time(saved, tmp_path, monkeypatch):
+    """It was kept as a measure, for each replacement apart; it needs neither weights nor data."""
+    record = of_folder("VBPR", saved, tmp_path)
+    here = [at_test_time(record, replaced) for replaced in ("image=noise", "text=shuffled")]
+    published.publish([record], tmp_path / "store")
+    (there,) = published.read(record.dataset, tmp_path / "store")
+    monkeypatch.setattr("sea.analysis.knockout.load", None)
+    for one, replaced in zip(here, ("image=noise", "text=shuffled")):
+        assert at_test_time(there, replaced).metrics == one.metrics
+        assert (at_test_time(there, replaced).ranking().recommended == one.ranking().recommended).all()
+    assert here[0].metrics != here[1].metrics
+    with pytest.raises(NotPublished, match="measure 'test ranking on image=shuffled' needs its weights"):
+        at_test_time(there, "image=shuffled")
 
 
 def test_vbpr_at_test_time_by_hand(saved, tmp_path):
@@ -192,24 +203,35 @@ def test_vbpr_at_test_time_by_hand(saved, tmp_path):
         scores[user, item] = -np.inf
     top = np.argsort(-scores, axis=1)[:, :20]
     recommended = np.bincount(top[np.unique(noise.test[:, 0])].ravel(), minlength=40)
-    assert at_test_time(record, noise).ranking.recommended.tolist() == recommended.tolist()
+    assert at_test_time(record, "image=noise").ranking().recommended.tolist() == recommended.tolist()
 
 
-@pytest.mark.parametrize("model", ["BPR", "BM3"])
-def test_who_reads_no_frozen_features_ranks_as_before(model, saved, tmp_path):
+@pytest.mark.parametrize(("model", "kept"), [("BPR", []), ("BM3", ["features.image", "features.text"])])
+def test_who_reads_no_frozen_features_ranks_as_before(model, kept, saved, tmp_path):
     record = of_folder(model, saved, tmp_path)
-    found = at_test_time(record, load(f"{saved}!image,text=shuffled"))
-    assert (found.ranking.hits == record.ranking().hits).all()
-    assert found.kept == (["features.image", "features.text"] if model == "BM3" else [])
+    found = at_test_time(record, "image,text=shuffled")
+    assert (found.ranking().hits == record.ranking().hits).all()
+    assert trained_copies(record.settings, "image,text=shuffled") == kept
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_readers_are_the_models_that_features_make_another(model, saved, tmp_path):
+    """Trained for an epoch on replaced features, a reader ranks otherwise; a model that reads none ranks as before."""
+    whole, noise = (
+        run(Settings(model, source, epochs=1, batch_size=256, device="cpu", lr=1e-2), tmp_path, progress=False)
+        for source in (saved, f"{saved}!image,text=noise")
+    )
+    same = (whole.ranking().recommended == noise.ranking().recommended).all()
+    assert (model in READERS) != same
 
 
 def test_other_data_are_refused(saved, tmp_path):
     record = of_folder("BPR", saved, tmp_path)
-    with pytest.raises(ValueError, match=rf"as run {record.key} has them, in 'at_test_time' \(got planted\)"):
-        at_test_time(record, load("planted"))
+    with pytest.raises(ValueError, match=rf"as run {record.key} has them, in 'ranking_on' \(got planted\)"):
+        ranking_on(record, load("planted"))
     fewer = replace(record.data(), features={"image": record.data().features["image"]})
     with pytest.raises(ValueError, match="modalities"):
-        at_test_time(record, fewer)
+        ranking_on(record, fewer)
 
 
 # what is recommended

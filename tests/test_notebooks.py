@@ -21,7 +21,7 @@ from sea.study import PROFILES
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = main.notebooks()
-PUBLISHED = ", ".join(published.datasets())
+PUBLISHED = ", ".join(name for name in published.datasets() if "!" not in name)
 PASSED = {"dataset", "profile", "seeds", "device", "jobs", "runs", "out"}
 
 

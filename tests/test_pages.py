@@ -201,16 +201,16 @@ def test_the_readme_tells_the_chosen_settings_or_the_released_and_where_others_h
 
 def test_published_runs_and_their_hours_are_those_that_pandas_reads_from_the_store(toys):
     rows = {row.split(" | ")[0][2:]: row for row in pages.results(["toys"], toys).splitlines()}
-    for folder in (path for path in RECORDS.iterdir() if path.is_dir()):
-        files = sorted(file for file in folder.glob("*.jsonl.gz") if not file.name.startswith("users"))
-        each = {file.name.split(".")[0]: pd.read_json(file, lines=True) for file in files}
-        runs = pd.concat(each.values())
-        hours = (runs.groupby("device")["seconds"].sum() / 3600).reindex(["cpu", "cuda"], fill_value=0)
-        models = ", ".join(f"{name} {len(found)}" for name, found in each.items())
-        assert (
-            rows[folder.name]
-            == f"| {folder.name} | {len(runs)} | {hours['cpu']:.1f} | {hours['cuda']:.1f} | {models} |"
-        )
+    for name in {folder.name.split("!")[0] for folder in RECORDS.iterdir() if folder.is_dir()}:
+        for label, folders in ((name, [RECORDS / name]), (f"{name}, features replaced", [*RECORDS.glob(f"{name}!*")])):
+            files = [file for folder in folders for file in folder.glob("*.jsonl.gz") if file.stem != "users.jsonl"]
+            if files:
+                runs = pd.concat(pd.read_json(file, lines=True) for file in files)
+                hours = (runs.groupby("device")["seconds"].sum() / 3600).reindex(["cpu", "cuda"], fill_value=0)
+                _, count, *there, models, _ = (cell.strip() for cell in rows[label].split("|")[1:])
+                assert (count, there) == (str(len(runs)), [f"{number:.1f}" for number in hours])
+                each = {name: int(n) for name, n in (entry.rsplit(" ", 1) for entry in models.split(", "))}
+                assert each == runs["model"].value_counts().to_dict()
 
 
 def test_of_more_trainings_than_planned_only_the_planned_ones_count():

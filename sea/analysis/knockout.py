@@ -1,46 +1,64 @@
 """What a trained model does without its features, and what kind of items a ranking recommends."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from sea.data import SPLITS, Dataset
+from sea.data import SPLITS, Dataset, load
 from sea.evaluate import Ranking, evaluate
-from sea.records import Published, Record, build
+from sea.records import Published, Record, Settings, build, measure, source
 
 HEAD = 0.2
 """Share of the items, those with the most train interactions, that are not the long tail."""
 
 
-class Replaced(NamedTuple):
-    """A trained model on other features.
+def at_test_time(record: Record, replaced: str) -> Record:
+    """A run whose model's inputs alone are replaced: the same key and history, the test ranking of `ranking_on`.
 
-    Attributes:
-        ranking: of the split that was asked for.
-        kept: the weights that began as a copy of the features and were then trained. They stay as trained, so what
-            the model reads from them is not replaced.
+    It is what a `Study` can compare with the run itself. Its ranking is kept as a measure of the run, so a published
+    run has it without weights. It has no ranking of the validation users.
+
+    Args:
+        record: a run with weights, or a published one of which this was kept.
+        replaced: what follows the "!" in a source of `sea.data.load`, such as "image,text=noise".
+
+    Raises:
+        DataError: as in `sea.data.load`.
+        NotPublished, DamagedFile: as in `sea.records.measure`.
     """
+    kept = measure(record, f"test ranking on {replaced}", lambda r: _kept(ranking_on(r, _load(r.settings, replaced))))
+    tensors = record.ranking().tensors() | {name: torch.tensor(v, dtype=torch.int32) for name, v in kept.items()}
+    metrics = {"test": Ranking.from_tensors(tensors).mean()}
+    made = Published(lambda: {f"test/{name}": values for name, values in tensors.items()}, {})
+    return replace(record, metrics=metrics, files={}, folder=None, published=made)
 
-    ranking: Ranking
-    kept: list[str]
+
+def _kept(ranking: Ranking) -> dict[str, Tensor]:
+    """What replaced features change in a ranking: its users and their targets stay."""
+    tensors = ranking.tensors()
+    return {name: tensors[name] for name in ("hits", "recommended")}
+
+
+def _load(settings: Settings, replaced: str) -> Dataset:
+    """The run's dataset with features replaced."""
+    return load(f"{settings.dataset}!{replaced}", settings.seed)
 
 
 @torch.no_grad()
-def at_test_time(record: Record, dataset: Dataset, split: str = "test") -> Replaced:
-    """The ranking of a trained model whose inputs alone are replaced, by those of a knocked-out dataset.
+def ranking_on(record: Record, dataset: Dataset) -> Ranking:
+    """How a trained model ranks the test items when it reads another dataset's features.
 
     The model is built on `dataset`, and gets the weights that were trained on the run's own data. So all that is frozen
     is replaced: features that are read as they are, and what is computed from them once, the graph of items
-    (FREEDOM, SEA). Features that a model copies into its weights and trains are not: LATTICE's, MICRO's, BM3's, MGCN's,
-    and FREEDOM's with λ > 0 are `kept`. Of LATTICE, MICRO and MGCN the frozen part of the graph is replaced; of BM3,
-    which has no graph of items, nothing is. A model that reads no features ranks as before.
+    (FREEDOM, SEA). Features that a model copies into its weights and trains are not (`trained_copies`): LATTICE's,
+    MICRO's, BM3's, MGCN's, and FREEDOM's with λ > 0. Of LATTICE, MICRO and MGCN the frozen part of the graph is
+    replaced; of BM3, which has no graph of items, nothing is. A model that reads no features ranks as before.
 
     Args:
         record: a run with weights.
         dataset: the run's own with other features, such as `sea.data.knock_out` makes.
-        split: "valid" or "test".
 
     Raises:
         ValueError: other users, items or interactions than the run's, or other modalities.
@@ -52,21 +70,21 @@ def at_test_time(record: Record, dataset: Dataset, split: str = "test") -> Repla
     if not same or widths[0] != widths[1]:
         raise ValueError(
             f"'dataset' needs the interactions and modalities of {record.dataset}, as run {record.key} has them, in "
-            f"'at_test_time' (got {dataset.name})"
+            f"'ranking_on' (got {dataset.name})"
         )
-    ranking = evaluate(*record.model_on(dataset).vectors(), dataset, split)
-    before, now = (build(record.settings, one).state_dict() for one in (own, dataset))  # with the same draws
-    return Replaced(ranking, [name for name, values in before.items() if not torch.equal(values, now[name])])
+    return evaluate(*record.model_on(dataset).vectors(), dataset, "test")
 
 
-def as_record(record: Record, ranking: Ranking, split: str = "test") -> Record:
-    """The run with this ranking of a split in place of its own: what a `Study` can compare with the run itself.
+def trained_copies(settings: Settings, replaced: str) -> list[str]:
+    """The weights of a model that begin as a copy of its features: at test time they stay as they were trained.
 
-    It has the run's key and history, the metrics and the ranking of this split alone, and no weights.
+    Args:
+        settings: of a run, complete.
+        replaced: as in `at_test_time`.
     """
-    tensors = {f"{split}/{name}": values for name, values in ranking.tensors().items()}
-    made = Published(lambda: tensors, {})
-    return replace(record, metrics={split: ranking.mean()}, files={}, folder=None, published=made)
+    own = load(*source(settings))
+    before, now = (build(settings, one).state_dict() for one in (own, _load(settings, replaced)))  # the same draws
+    return [name for name, values in before.items() if not torch.equal(values, now[name])]
 
 
 def describe(ranking: Ranking, dataset: Dataset) -> dict[str, float]:

@@ -55,3 +55,5 @@ SIMPLE = ("Popular", "ItemKNN", "EASE", "ContentKNN")
 """Models that are not in the paper, and have no parameters: each is a `ClosedForm`."""
 TRAINED = tuple(name for name in MODELS if name not in SIMPLE)
 """The paper's models, trained with gradients; those that are meant where no model is named."""
+READERS = tuple(name for name in MODELS if name not in ("BPR", "LightGCN", "LayerGCN", "Popular", "ItemKNN", "EASE"))
+"""Models that read the items' features; the others read interactions alone."""
