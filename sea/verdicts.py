@@ -367,13 +367,15 @@ def changes_of_parts(s: Study) -> dict[str, dict[str, Estimate]]:
     """What CLUB does to the parts by every measure of them: with CLUB, minus the same training with β = 0.
 
     By kind: "information" that a modality's two parts share, in nats, which the paper needs to fall; on planted
-    worlds "factors", the separation and the shares of a part's variance; and test "recall" as trained and with a half
-    of the transformed features the same for all items.
+    worlds "factors", the separation and the shares of a part's variance, and the "decomposition" of what the parts
+    tell about the factors, in nats; and test "recall" as trained and with a half of the transformed features the same
+    for all items.
     """
     change = {"with CLUB": 1, "β = 0": -1}
     asked = {"information": ("shared information", parts_of.shared, parts_of.INFORMATION)}
     if is_planted(s.dataset):
         asked["factors"] = ("composition", parts_of.composition, parts_of.FACTORS)
+        asked["decomposition"] = ("told about the factors", parts_of.told, parts_of.TOLD)
     asked["recall"] = ("without a half", parts_of.without, parts_of.HALVES)
     return {
         kind: {

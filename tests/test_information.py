@@ -100,6 +100,44 @@ def test_the_gaussian_estimate_is_unbiased(rng):
     assert np.mean(plain) > truth + 0.08
 
 
+@pytest.mark.parametrize("noise", [0.5, 1.0])
+def test_what_two_parts_tell_of_the_factors_that_they_read_by_a_closed_form(noise, rng):
+    """Parts that read a shared factor and one each of their own tell in common what they share: nothing but that
+    factor ties them. Of each reading, cov(x, z) = z + noise, the information is ½ log(1 + 1 / noise²)."""
+    shared, mine, yours = rng.standard_normal((3, 40_000, 2))
+    a, b = (np.hstack([shared, own]) + noise * rng.standard_normal((40_000, 4)) for own in (mine, yours))
+    found = information.decomposition(a, b, np.hstack([shared, mine, yours]), 4)
+    each, both = 4 * math.log1p(1 / noise**2) / 2, -2 * math.log1p(-((1 + noise**2) ** -2)) / 2
+    assert found["both"] == pytest.approx(both, abs=0.03)
+    assert found["a alone"] == pytest.approx(each - both, abs=0.03)
+    assert found["b alone"] == pytest.approx(each - both, abs=0.03)
+    assert found["together"] == pytest.approx(0, abs=0.03)
+
+
+def test_parts_that_share_nothing_tell_nothing_in_common_and_copies_tell_all(rng):
+    a, b = rng.standard_normal((2, 20_000, 3))
+    target = np.hstack([a, b]) + rng.standard_normal((20_000, 6))
+    apart = information.decomposition(a, b, target, 3)
+    assert apart["both"] == pytest.approx(0, abs=0.01)
+    assert apart["a alone"] == pytest.approx(3 * math.log(2) / 2, abs=0.03)
+    same = information.decomposition(a, a @ rng.standard_normal((3, 3)), target, 3)
+    assert same["both"] == pytest.approx(3 * math.log(2) / 2, abs=0.03)
+    assert [same[name] for name in ("a alone", "b alone", "together")] == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+def test_what_a_part_alone_tells_is_the_smallest_gain_by_its_tie_to_the_target(rng):
+    """Kay and Ince's definition for three numbers of correlations p (a, t), q (b, t) and r (a, b): the smallest of
+    I(a; t), of what a adds to b if they meet in t alone, and of I(a; t | b)."""
+    for p, q, r in ((0.5, 0.6, 0.1), (0.7, 0.3, 0.6), (0.4, 0.4, -0.5), (0.6, 0.2, 0.3)):
+        root = np.linalg.cholesky([[1, r, p], [r, 1, q], [p, q, 1]])
+        a, b, t = (rng.standard_normal((200_000, 3)) @ root.T).T[:, :, None]
+        met = -math.log1p(-((p * q) ** 2)) / 2
+        alone = -math.log1p(-(p**2)) / 2
+        given = math.log((1 - q**2) * (1 - r**2) / (1 - p**2 - q**2 - r**2 + 2 * p * q * r)) / 2
+        found = information.decomposition(a, b, t, 1)["a alone"]
+        assert found == pytest.approx(min(alone, alone - met, given), abs=0.01)
+
+
 def test_neighbours_are_counted_one_by_one(rng):
     a, b = rng.standard_normal((30, 2)), rng.standard_normal((30, 3))
     b[:, 0] += a[:, 0]

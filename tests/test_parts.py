@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sea.analysis import parts, probes, representations, terms
-from sea.analysis.information import gaussian, without_part
+from sea.analysis.information import decomposition, gaussian, without_part
 from sea.records import Record, measures
 from sea.runs import Settings, run
 from sea.study import Study
@@ -58,6 +58,17 @@ def test_the_parts_measures_are_means_over_the_modalities(record):
     each = [parts.composition(record)[f"{m}: separation"] for m in world.features]
     assert parts.composition(record)["separation"] == pytest.approx(np.mean(each))
     assert parts.composition(record) == probes.composition(found, world.factors)
+
+
+def test_what_is_told_is_the_decomposition_of_the_two_modalities_parts(record):
+    world = record.data()
+    found, told = representations.extract(record.model(world)), parts.told(record)
+    target = np.hstack([world.factors[name] for name in ("generic", "image", "text")])
+    for half in ("generic", "unique"):
+        one = decomposition(found[half]["image"], found[half]["text"], target, 16)
+        assert told[f"{half}, both"] == pytest.approx(one["both"], rel=1e-9)
+        assert told[f"{half}, alone"] == pytest.approx(np.mean([one["a alone"], one["b alone"]]), rel=1e-9)
+    assert set(told) == set(parts.TOLD.values())
 
 
 def test_what_is_left_without_a_half(record):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sea.analysis import probes, representations
-from sea.analysis.information import gaussian, information, without_part
+from sea.analysis.information import decomposition, gaussian, information, without_part
 from sea.records import Record
 from sea.train import MONITOR
 
@@ -20,6 +20,12 @@ FACTORS = {"separation": "separation"} | {
     name: name for m in ("image", "text") for name in (f"{m}: {factor} in {part} part" for factor, part in SHARES)
 }
 """Entries of `composition`: the separation, and the shares that it is made of."""
+TOLD = {
+    f"{half} parts: {who}": f"{half}, {entry}"
+    for half in ("generic", "unique")
+    for who, entry in (("both tell", "both"), ("one alone tells", "alone"))
+}
+"""Entries of `told`, in words."""
 HALVES = {
     "as trained": "whole",
     "without the generic half": "generic",
@@ -47,6 +53,23 @@ def shared(record: Record) -> dict[str, float]:
         by_count = {f"{count} components": gaussian(generic, parts["unique"][m], count) for count in COMPONENTS}
         found.append(information(generic, parts["unique"][m]) | by_count)
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def told(record: Record) -> dict[str, float]:
+    """What the parts of the first two modalities tell about all factors of a planted world, in nats: the generic parts,
+    and the unique ones.
+
+    From `decomposition`, on 16 components of each: what "both" parts tell, and what one tells "alone", the mean of the
+    two. A user's taste is a weighted sum of the factors, so what is told about them is told about the tastes.
+    """
+    world = record.data()
+    parts = representations.extract(record.model(world))
+    target, found = np.hstack(list(world.factors.values())), {}
+    for half in ("generic", "unique"):
+        first, second = list(parts[half].values())[:2]
+        one = decomposition(first, second, target, COMPONENTS[-1])
+        found |= {f"{half}, both": one["both"], f"{half}, alone": (one["a alone"] + one["b alone"]) / 2}
+    return found
 
 
 def without(record: Record) -> dict[str, float]:
