@@ -21,6 +21,7 @@ from traitlets.config import JSONFileConfigLoader
 
 from sea import pages, verdicts
 from sea.analysis import theory
+from sea.models import READERS, TRAINED
 from sea.published import RECORDS
 from sea.statistics import CONTRADICTED, HOLDS, SAME, UNCLEAR, UNTESTED, WORDS
 from sea.study import Study
@@ -270,6 +271,21 @@ def test_what_the_pages_say_of_club_in_words_is_what_the_tables_say(told):
         assert words.loc[f"{modality}: generic in generic part", "as logged"] == "up"
         assert words.loc[f"{modality}: own unique in unique part", "as logged"] == "down"
     assert set(words.loc["without the generic half"]) == {"down"}
+    for who in ("both tell", "one alone tells"):
+        assert set(words.loc[f"unique parts: {who}"]) == {"down"}
+    assert "up" not in set(words.loc["generic parts: both tell"])
+
+
+def test_what_the_pages_say_of_features_in_words_is_what_the_tables_say(told):
+    gains = pd.read_csv(told / "figures/planted/knockout_gains.csv").set_index(["features", "model"])
+    assert set(gains.loc["whole"].index) == set(READERS)
+    assert "above" not in set(gains.loc["noise", "word"])
+    assert (gains.loc["whole", "word"] == "above").sum() > len(READERS) / 2
+    lost = (gains.loc["whole", "percent"] - gains.loc["noise", "percent"])[[n for n in READERS if n in TRAINED]]
+    assert set(lost.nlargest(2).index) == {"PAMD", "SEA"}
+    assert set(gains.xs("BM3", level="model")["word"]) == {"below"}
+    changes = pd.read_csv(told / "figures/planted/knockout_differences.csv").set_index(["model", "replaced"])
+    assert "lost" not in set(changes.loc[("BM3", "all"), "word"])
 
 
 def test_what_the_pages_say_of_the_plug_in_in_words_is_what_the_table_says(told):
