@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sea import reported, statistics
+from sea import data, reported, statistics
 from sea.analysis import parts as parts_of
 from sea.data import DATA, is_planted
 from sea.models import SIMPLE, TRAINED
@@ -367,14 +367,15 @@ def changes_of_parts(s: Study) -> dict[str, dict[str, Estimate]]:
     """What CLUB does to the parts by every measure of them: with CLUB, minus the same training with β = 0.
 
     By kind: "information" that a modality's two parts share, in nats, which the paper needs to fall; on planted
-    worlds "factors", the separation and the shares of a part's variance, and the "decomposition" of what the parts
-    tell about the factors, in nats; and test "recall" as trained and with a half of the transformed features the same
-    for all items.
+    worlds "factors", the separation and the shares of a part's variance, and, in nats, what the parts tell "factor by
+    factor" and the "decomposition" of what they tell about all; and test "recall" as trained and with a half of the
+    transformed features the same for all items.
     """
     change = {"with CLUB": 1, "β = 0": -1}
     asked = {"information": ("shared information", parts_of.shared, parts_of.INFORMATION)}
     if is_planted(s.dataset):
         asked["factors"] = ("composition", parts_of.composition, parts_of.FACTORS)
+        asked["factor by factor"] = ("told of each factor", parts_of.told_of_each, parts_of.OF_EACH)
         asked["decomposition"] = ("told about the factors", parts_of.told, parts_of.TOLD)
     asked["recall"] = ("without a half", parts_of.without, parts_of.HALVES)
     return {
@@ -384,6 +385,15 @@ def changes_of_parts(s: Study) -> dict[str, dict[str, Estimate]]:
         }
         for kind, (measure, compute, entries) in asked.items()
     }
+
+
+def perfect(s: Study) -> dict[str, float]:
+    """What perfect parts would tell, in the words of `changes_of_parts`: means over the worlds; empty on a real set."""
+    if not is_planted(s.dataset):
+        return {}
+    seeds = {r.settings.seed for found in s.records.values() for r in found}
+    each = pd.DataFrame([parts_of.of_perfect_parts(data.load(s.dataset, seed)) for seed in sorted(seeds)]).mean()
+    return {label: float(each[entry]) for label, entry in (parts_of.TOLD | parts_of.OF_EACH).items()}
 
 
 def load(dataset: str, folder: str | Path = FIGURES) -> pd.DataFrame:

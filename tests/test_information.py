@@ -101,9 +101,9 @@ def test_the_gaussian_estimate_is_unbiased(rng):
 
 
 @pytest.mark.parametrize("noise", [0.5, 1.0])
-def test_what_two_parts_tell_of_the_factors_that_they_read_by_a_closed_form(noise, rng):
-    """Parts that read a shared factor and one each of their own tell in common what they share: nothing but that
-    factor ties them. Of each reading, cov(x, z) = z + noise, the information is ½ log(1 + 1 / noise²)."""
+def test_parts_tied_by_a_shared_factor_alone_tell_in_common_what_they_share(noise, rng):
+    """Parts that read a shared factor and one each of their own share I(a; b), for which there is a closed form. A
+    reading z + noise tells ½ log(1 + 1 / noise²) of z."""
     shared, mine, yours = rng.standard_normal((3, 40_000, 2))
     a, b = (np.hstack([shared, own]) + noise * rng.standard_normal((40_000, 4)) for own in (mine, yours))
     found = information.decomposition(a, b, np.hstack([shared, mine, yours]), 4)

@@ -7,6 +7,7 @@ import pytest
 
 from sea.analysis import parts, probes, representations, terms
 from sea.analysis.information import decomposition, gaussian, without_part
+from sea.data import planted
 from sea.records import Record, measures
 from sea.runs import Settings, run
 from sea.study import Study
@@ -69,6 +70,30 @@ def test_what_is_told_is_the_decomposition_of_the_two_modalities_parts(record):
         assert told[f"{half}, both"] == pytest.approx(one["both"], rel=1e-9)
         assert told[f"{half}, alone"] == pytest.approx(np.mean([one["a alone"], one["b alone"]]), rel=1e-9)
     assert set(told) == set(parts.TOLD.values())
+
+
+def test_what_is_told_of_each_factor_is_the_mean_over_the_modalities(record):
+    world = record.data()
+    found, told = representations.extract(record.model(world)), parts.told_of_each(record)
+    for half in ("generic", "unique"):
+        for entry, factor in (
+            ("generic", {"image": "generic", "text": "generic"}),
+            ("own", {"image": "image", "text": "text"}),
+        ):
+            each = [gaussian(found[half][m], world.factors[factor[m]], 16) for m in ("image", "text")]
+            assert told[f"{half}, {entry}"] == pytest.approx(np.mean(each), rel=1e-9)
+    assert set(told) == set(parts.OF_EACH.values())
+
+
+def test_perfect_parts_tell_next_to_nothing_of_the_other_factor_and_all_of_their_own():
+    """Features that show their factors as they are, by the first: each part is then a factor and little noise."""
+    world = planted(seed=3)
+    shown = {m: np.hstack([world.factors["generic"], world.factors[m]]) for m in ("image", "text")}
+    told = parts.of_perfect_parts(replace(world, features=shown))
+    assert told["unique, both"] < 0.5 < 10 < told["generic, both"]
+    assert abs(told["unique, generic"]) < 0.3 and abs(told["generic, own"]) < 0.3
+    worse = parts.of_perfect_parts(world)
+    assert worse["unique, own"] < told["unique, own"] and worse["generic, both"] < told["generic, both"]
 
 
 def test_what_is_left_without_a_half(record):

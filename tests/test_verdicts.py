@@ -187,7 +187,7 @@ def test_the_parts_are_compared_with_the_same_training_without_club(monkeypatch)
     """Each measure is 3 with CLUB and 2 without, and .1 more from world to world; shared information has to fall."""
 
     def measured(record, name, compute):
-        entries = {**parts.INFORMATION, **parts.FACTORS, **parts.TOLD, **parts.HALVES}.values()
+        entries = {**parts.INFORMATION, **parts.FACTORS, **parts.OF_EACH, **parts.TOLD, **parts.HALVES}.values()
         return dict.fromkeys(entries, (3 if record.settings.beta else 2) + 0.1 * record.settings.seed)
 
     monkeypatch.setattr(studies, "measure", measured)
@@ -198,7 +198,7 @@ def test_the_parts_are_compared_with_the_same_training_without_club(monkeypatch)
                 r.dataset, r.settings.dataset, r.settings.beta = dataset, dataset, 0.006 * (name == "with CLUB")
         s = Study(twins, {})
         kinds, claim = verdicts.changes_of_parts(s), verdicts.parts(s)
-        on_planted = ["factors", "decomposition"] if dataset == "planted" else []
+        on_planted = ["factors", "factor by factor", "decomposition"] if dataset == "planted" else []
         assert list(kinds) == ["information", *on_planted, "recall"]
         every = [one for of_kind in kinds.values() for one in of_kind.values()]
         assert [one.difference for one in every] == pytest.approx([1] * len(every))

@@ -172,8 +172,10 @@ def decomposition(a: np.ndarray, b: np.ndarray, target: np.ndarray, components: 
         R = max{J, I(a; t) + I(b; t) - I(a, b; t)},   J = -½ Σ_k log(1 - σ_k²)
 
     where J is the information that a and b would share if they had nothing in common but t. The rest of I(a; t) is
-    told by a alone, and likewise for b; what is left of I(a, b; t) is told by the two together. J is as estimated: the
-    noise of C lets it be above zero for parts that share nothing, and its bias is the same for parts of one make.
+    told by a alone, and likewise for b; what is left of I(a, b; t) is told by the two together. If a and b are tied by
+    t alone, R is I(a; b): what a noisy part tells about a common factor beyond that counts as told alone. Measures that
+    know only what each part tells by itself count it as common. J is as estimated, with a bias that grows with it:
+    about 0.1 to 0.3 nats at 400 items and 16 components.
 
     Args:
         a, b, target: shape (n, ·) each; n above the columns that are kept of all three together.
@@ -190,7 +192,7 @@ def decomposition(a: np.ndarray, b: np.ndarray, target: np.ndarray, components: 
     x, y = _whitened(a, components), _whitened(b, components)
     t, both = _whitened(target, target.shape[1]), np.hstack([x, y])
     in_a, in_b, in_both = _gaussian(x, t), _gaussian(y, t), _gaussian(_whitened(both, both.shape[1]), t)
-    met = np.linalg.svd((x.T @ t / len(t)) @ (t.T @ y / len(t)), compute_uv=False)
+    met = np.linalg.svd((x.T @ t / len(t)) @ (t.T @ y / len(t)), compute_uv=False).clip(0, 1 - 1e-9)  # as `_canonical`
     redundant = max(_of_correlations(met), in_a + in_b - in_both)
     alone = {"a alone": in_a - redundant, "b alone": in_b - redundant}
     return {"both": redundant, **alone, "together": in_both - in_a - in_b + redundant}

@@ -1,9 +1,12 @@
 """What a trained SEA's parts are, one run at a time, in numbers that `sea.records.measure` keeps."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from sea.analysis import probes, representations
 from sea.analysis.information import decomposition, gaussian, information, without_part
+from sea.data import Dataset
 from sea.records import Record
 from sea.train import MONITOR
 
@@ -26,6 +29,12 @@ TOLD = {
     for who, entry in (("both tell", "both"), ("one alone tells", "alone"))
 }
 """Entries of `told`, in words."""
+OF_EACH = {
+    f"{half} parts, of {whose}": f"{half}, {entry}"
+    for half in ("generic", "unique")
+    for whose, entry in (("the generic factor", "generic"), ("their own factor", "own"))
+}
+"""Entries of `told_of_each`, in words."""
 HALVES = {
     "as trained": "whole",
     "without the generic half": "generic",
@@ -60,16 +69,56 @@ def told(record: Record) -> dict[str, float]:
     and the unique ones.
 
     From `decomposition`, on 16 components of each: what "both" parts tell, and what one tells "alone", the mean of the
-    two. A user's taste is a weighted sum of the factors, so what is told about them is told about the tastes.
+    two. What draws a user to an item is a weighted sum of its factors, of which a part can tell no more than of them.
     """
     world = record.data()
-    parts = representations.extract(record.model(world))
-    target, found = np.hstack(list(world.factors.values())), {}
+    return _told(representations.extract(record.model(world)), world.factors)
+
+
+def told_of_each(record: Record) -> dict[str, float]:
+    """What a part tells about the generic factor, and about its modality's own unique one, on planted worlds.
+
+    In nats, as if Gaussian, on 16 components of the part; the mean over the modalities.
+    """
+    world = record.data()
+    return _told_of_each(representations.extract(record.model(world)), world.factors)
+
+
+def of_perfect_parts(world: Dataset) -> dict[str, float]:
+    """`told` and `told_of_each` of parts without a fault: each the factor that it is for, as well as features show it.
+
+    That is the least-squares estimate of the factor from the modality's features.
+    """
+    parts = {"generic": {}, "unique": {}}
+    for m, values in world.features.items():
+        x = values - values.mean(0)
+        for half, factor in (("generic", "generic"), ("unique", m)):
+            parts[half][m] = x @ np.linalg.lstsq(x, world.factors[factor], rcond=None)[0]
+    return _told(parts, world.factors) | _told_of_each(parts, world.factors)
+
+
+Parts = dict[str, dict[str, np.ndarray]]
+
+
+def _told(parts: Parts, factors: dict[str, np.ndarray]) -> dict[str, float]:
+    target, found = np.hstack(list(factors.values())), {}
     for half in ("generic", "unique"):
         first, second = list(parts[half].values())[:2]
         one = decomposition(first, second, target, COMPONENTS[-1])
         found |= {f"{half}, both": one["both"], f"{half}, alone": (one["a alone"] + one["b alone"]) / 2}
     return found
+
+
+def _told_of_each(parts: Parts, factors: dict[str, np.ndarray]) -> dict[str, float]:
+    def mean(half: str, factor: Callable[[str], str]) -> float:
+        each = [gaussian(part, factors[factor(m)], COMPONENTS[-1]) for m, part in parts[half].items()]
+        return float(np.mean(each))
+
+    return {
+        f"{half}, {entry}": mean(half, factor)
+        for half in ("generic", "unique")
+        for entry, factor in (("generic", lambda _: "generic"), ("own", lambda m: m))
+    }
 
 
 def without(record: Record) -> dict[str, float]:
