@@ -17,6 +17,7 @@ from test_book import dead_links
 import sea.__main__ as main
 from sea import execute, published
 from sea.data import load, planted
+from sea.models import READERS
 from sea.study import PROFILES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -302,7 +303,7 @@ def test_a_wrong_option_is_one_line_and_exit_2(options, message):
 
 
 def test_published_runs_are_drawn_without_data_or_a_training(tmp_path):
-    process = command("--published", "--only", "11,14", "--no-site", "--out", tmp_path)
+    process = command("--published", "--only", "11,14,15", "--no-site", "--out", tmp_path)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "Left out, as they need features, weights or trainings of their own: 14_tsne" in process.stdout
     assert "trainings done" not in process.stdout + process.stderr
@@ -310,6 +311,18 @@ def test_published_runs_are_drawn_without_data_or_a_training(tmp_path):
     assert table.loc["VBPR, plain", "runs"] >= 10
     stamp = json.loads((tmp_path / "generalization_test.json").read_text())
     assert {line.split()[-1] for line in stamp["runs"]} <= {record.key for record in published.read("planted")}
+    drawn, kept = (pd.read_csv(folder / "knockout_gains.csv") for folder in (tmp_path, REPOSITORY / "figures/planted"))
+    assert set(drawn["model"]) == set(READERS)
+    if len(kept) == len(drawn):  # not those that `run_all.sh` drew, of fewer models
+        pd.testing.assert_frame_equal(drawn, kept, rtol=1e-6)
+
+
+def test_replaced_features_are_drawn_from_records_where_features_need_no_file(capsys):
+    for dataset, drawn in (("planted", True), ("ml100k", False)):
+        options = main.parse(["--published", "--dataset", dataset])
+        main._choose_published(options)
+        assert any(path.name.startswith("15") for path in options.only) == drawn
+        assert ("15_knockout" in capsys.readouterr().out) != drawn
 
 
 def test_paths_on_the_command_line_are_the_callers(tmp_path, monkeypatch):
