@@ -305,6 +305,12 @@ def test_what_the_pages_say_of_the_plug_in_in_words_is_what_the_table_says(told)
     assert words["FREEDOM", "plug-in over plain"] == SAME
     claims = verdicts.load("planted", told / "figures")
     assert "FREEDOM+SEA acts through a term" in claims.loc["Con. 1", "word"]
+    table = pd.read_csv(told / "figures" / "ml100k" / "generalization_differences.csv").set_index(["model", "what"])
+    over_plain = table.loc[("VBPR", "plug-in over plain")].set_index("metric")["word"]
+    assert over_plain.eq(HOLDS).to_dict() == {metric: metric == METRIC for metric in over_plain.index}
+    assert table.loc[("VBPR", "transform over plain"), "word"].str.startswith(UNTESTED).all()
+    freedom = table.loc[("FREEDOM", "plug-in over plain")].set_index("metric")["word"]
+    assert freedom[METRIC] == UNCLEAR == verdicts.load("ml100k", told / "figures").loc["Con. 1", "word"]
 
 
 @pytest.mark.parametrize(("name", "settings"), [("planted", "chosen on validation"), ("ml100k", "as released")])
