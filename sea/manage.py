@@ -119,7 +119,7 @@ def _folders(root: Path) -> dict[str, Path]:
 
 def published_runs(root: Path, dataset: str = "") -> dict[str, Record]:
     """The published runs by key, of all datasets or of one."""
-    names = [dataset] if dataset else published.datasets(root)
+    names = [dataset] if dataset else published.stored(root)
     return {record.key: record for name in names for record in published.read(name, root)}
 
 

@@ -220,7 +220,7 @@ def _share(s: Study | None) -> str:
 
 def _counts(records: str | Path) -> str:
     found: dict[str, list[Record]] = {}
-    for name in published.datasets(records):
+    for name in published.stored(records):
         plain, replaced, _ = knocked_out(name)
         found.setdefault(f"{plain}, features replaced" if replaced else plain, []).extend(published.read(name, records))
     rows = []

@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from sea.data import DATA, is_planted
+from sea.data import DATA, is_planted, knocked_out
 from sea.files import CHECKSUM, DamagedFile, damaged, write_atomically
 from sea.models import MODELS
 from sea.records import Published, Record, Settings, measures, revisions, say
@@ -81,9 +81,14 @@ def withdraw(records: Iterable[Record], root: str | Path = RECORDS) -> None:
             _save(users, [row for row in _load_if_there(users) if row["checksum"] in needed])
 
 
-def datasets(root: str | Path = RECORDS) -> list[str]:
-    """The names of all datasets that have published runs."""
+def stored(root: str | Path = RECORDS) -> list[str]:
+    """The names of all datasets that have published runs, whole or with replaced features."""
     return sorted(folder.name for folder in Path(root).glob("*") if _files(folder))
+
+
+def datasets(root: str | Path = RECORDS) -> list[str]:
+    """The names of the datasets that have published runs, those with replaced features (`knocked_out`) left out."""
+    return [name for name in stored(root) if not knocked_out(name)[1]]
 
 
 def counts(dataset: str, root: str | Path = RECORDS) -> dict[str, int]:

@@ -133,6 +133,8 @@ def test_a_run_on_it_is_an_ordinary_run(tmp_path):
     assert [r.data().checksum for r in noise] == [r.checksum for r in noise]
     assert noise[1].model(noise[1].data()) is not None
     published.publish([*whole, *noise], tmp_path / "store")
+    assert published.stored(tmp_path / "store") == ["planted", "planted!image,text=noise"]
+    assert published.datasets(tmp_path / "store") == ["planted"]  # what claims are judged on
     for name, records in found.items():
         (first, second) = published.read(name, tmp_path / "store")
         assert [first.key, second.key] == [r.key for r in records]

@@ -22,7 +22,7 @@ from sea.study import PROFILES
 
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOKS = main.notebooks()
-PUBLISHED = ", ".join(name for name in published.datasets() if "!" not in name)
+PUBLISHED = ", ".join(published.datasets())
 PASSED = {"dataset", "profile", "seeds", "device", "jobs", "runs", "out"}
 
 
